@@ -1,0 +1,104 @@
+# Two commands matter: `make lab` opens the lessons, `make test` runs the tests. Each works alone in a fresh clone.
+#
+#   PYTHON       which Python makes the environment (3.11 or newer; found by itself)
+#   TORCH_INDEX  a package index to take torch from, e.g. PyTorch's CPU builds on Linux
+#   DIR          where `make lab` puts your copy of the lessons
+#   LAB_FLAGS    more flags for `llmlab lab`, e.g. --no-browser
+#   PYTEST_FLAGS more flags for pytest, e.g. -x
+
+TORCH_INDEX ?=
+DIR ?= lessons
+LAB_FLAGS ?=
+PYTEST_FLAGS ?=
+
+# The first that starts and is new enough: a name on the path may be a shim with nothing behind it.
+PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.13 python3.14 python; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && { echo $$p; break; }; done)
+
+BIN := .venv/bin
+PIP := $(BIN)/python tools/pip_progress.py install -c constraints.txt
+TORCH := $(shell grep '^torch==' constraints.txt)
+NBVAL := --nbval --nbval-current-env --nbval-cell-timeout 600 --nbval-sanitize-with tests/course/nbval_sanitize.cfg
+
+# One thread: results then do not depend on how many cores a machine has, and the tiny models lose nothing by it.
+ONE_THREAD := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
+
+.DELETE_ON_ERROR:
+.PHONY: help lab check test test-all bench refresh clean
+
+help:  ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' Makefile
+
+lab: .venv/.lab  ## copy the lessons to DIR (default: lessons) and open them in JupyterLab
+	@echo "[3] Opening the lessons in $(DIR) (Ctrl-C twice ends JupyterLab)"
+	@$(BIN)/llmlab lab "$(DIR)" $(LAB_FLAGS)
+
+check: .venv/.dev  ## style, types and the quick tests, in about two minutes
+	@echo "[3] Style and types"
+	@$(MAKE) --no-print-directory lint
+	@echo "[4] Quick tests"
+	@$(ONE_THREAD) $(BIN)/python -m pytest tests -q -m "not slow and not browser and not bench" $(PYTEST_FLAGS)
+
+test: .venv/.dev  ## everything but the benchmarks: style, types, tests, every notebook, the browser
+	@echo "[3] Style and types"
+	@$(MAKE) --no-print-directory lint
+	@echo "[4] Tests and notebooks (at most 20 minutes on two cores)"
+	@$(ONE_THREAD) $(BIN)/python -m pytest tests course $(NBVAL) -m "not bench" $(PYTEST_FLAGS)
+
+test-all: .venv/.bench  ## `make test` and the tests against peer libraries
+	@echo "[3] Style and types"
+	@$(MAKE) --no-print-directory lint
+	@echo "[4] Tests, notebooks and comparisons with peers"
+	@$(ONE_THREAD) $(BIN)/python -m pytest tests course $(NBVAL) $(PYTEST_FLAGS)
+
+bench: .venv/.bench  ## time and memory side by side with peer libraries
+	@echo "[3] Benchmarks"
+	@$(BIN)/python -m benchmarks
+
+refresh: .venv/.dev  ## run every notebook again and store its outputs
+	@$(BIN)/ruff format -q course
+	@$(ONE_THREAD) $(BIN)/python tools/refresh_notebooks.py
+
+clean:  ## remove the environment, caches and builds; never lessons/ or runs/
+	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find llmlab plugins tests tools benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.PHONY: lint
+lint:
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+
+# The files .venv/.lab, .dev and .bench say what is installed; a changed version file makes them out of date.
+.venv/.python:
+	@if [ -z "$(PYTHON)" ]; then \
+		echo "llmlab needs Python 3.11 or newer and found none. Name one: make $(MAKECMDGOALS) PYTHON=/path/to/python3" >&2; exit 1; fi
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "llmlab needs Python 3.11 or newer; $(PYTHON) is older or does not start. Name another with PYTHON=…" >&2; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { \
+		echo "$(PYTHON) cannot make environments. On Debian or Ubuntu: apt install python3-venv" >&2; exit 1; }
+	@echo "[1] Making a Python environment in .venv, with $(PYTHON)"
+	@$(PYTHON) -m venv .venv
+	@touch $@
+
+.venv/.torch: .venv/.python constraints.txt
+ifneq ($(TORCH_INDEX),)
+	@echo "[2] Installing $(TORCH) from $(TORCH_INDEX)"
+	@$(BIN)/python tools/pip_progress.py install --index-url "$(TORCH_INDEX)" "$(TORCH)"
+endif
+	@touch $@
+
+.venv/.lab: .venv/.torch pyproject.toml constraints.txt
+	@echo "[2] Installing llmlab and what it needs (once, about two minutes)"
+	@$(PIP) -e .
+	@touch $@
+
+.venv/.dev: .venv/.torch pyproject.toml constraints.txt
+	@echo "[2] Installing llmlab, what it needs and the test tools (once, about two minutes)"
+	@$(PIP) -e ".[test,dev]"
+	@touch .venv/.lab $@
+
+.venv/.bench: .venv/.torch pyproject.toml constraints.txt benchmarks/constraints.txt
+	@echo "[2] Installing llmlab, the test tools and the peer libraries (once, about two minutes)"
+	@$(PIP) -c benchmarks/constraints.txt -e ".[test,dev,bench]"
+	@touch .venv/.lab .venv/.dev $@

@@ -1,0 +1,61 @@
+"""`make refresh` stores the same bytes twice, whatever differs from run to run."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+import nbformat
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+CELLS = [
+    "import ipywidgets as widgets\nimport matplotlib.pyplot as plt",
+    "widgets.IntSlider(value=3)",
+    "with widgets.Output():\n    print('inside a widget')",
+    "plt.plot([1, 2, 3])\nplt.show()",
+    "1 + 1",
+]
+
+
+@pytest.fixture(scope="module")
+def tool() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("refresh_notebooks", ROOT / "tools/refresh_notebooks.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def notebook(path: Path, cells: list[str]) -> Path:
+    made = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+    nbformat.write(made, path)
+    return path
+
+
+@pytest.mark.slow
+def test_a_second_refresh_changes_no_byte(tool: ModuleType, tmp_path: Path) -> None:
+    path = notebook(tmp_path / "lesson.ipynb", CELLS)
+    assert tool.main(["--check", str(path)]) == 1, "outputs were missing"
+    assert tool.main([str(path)]) == 0
+    first = path.read_bytes()
+    assert tool.main(["--check", str(path)]) == 0
+    assert tool.main([str(path)]) == 0
+    assert path.read_bytes() == first
+    stored = nbformat.read(path, as_version=4)
+    assert b"widget-view" not in first
+    assert "widgets" not in stored.metadata
+    assert "image/png" in stored.cells[3].outputs[0].data, "pictures are kept"
+    assert stored.cells[4].outputs[0].data["text/plain"] == "2"
+
+
+def test_a_failing_cell_is_told_and_nothing_is_written(
+    tool: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = notebook(tmp_path / "broken.ipynb", ["1 / 0"])
+    before = path.read_bytes()
+    assert tool.main([str(path)]) == 1
+    assert path.read_bytes() == before
+    assert "ZeroDivisionError" in capsys.readouterr().out
