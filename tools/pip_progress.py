@@ -1,7 +1,7 @@
 """Run pip and show one moving line for its hundred: what it is doing and for how long.
 
-`python tools/pip_progress.py install …`. Where the output is no terminal, a line every ten seconds. If pip fails,
-its last lines are shown and its exit status is passed on.
+`python tools/pip_progress.py install …`. Where the output is no terminal, a line every ten seconds. If pip
+fails, its last lines are shown and its exit status is passed on.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Run notebooks from top to bottom and store their outputs, so that a second run changes no byte.
 
-`make refresh`, or `python tools/refresh_notebooks.py [NOTEBOOK …]` (default: all of course/). `--check` writes
-nothing and exits with 1 if a file would change; that is for one machine, since numbers differ between processors.
-What differs from run to run is not stored: times, the state of widgets and the random names of their views. A panel
-then shows its text where no kernel runs, rather than "model not found".
+`make refresh`, or `python tools/refresh_notebooks.py [NOTEBOOK …]` (default: all of course/). `--check`
+writes nothing and exits with 1 if a file would change; for one machine, since numbers differ between processors.
+What differs from run to run is not stored: times, the state of widgets and the random names of their views.
+A panel then shows its text where no kernel runs, rather than "model not found".
 """
 
 from __future__ import annotations

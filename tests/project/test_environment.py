@@ -1,4 +1,4 @@
-"""The project files agree: pyproject.toml, constraints.txt, environment.yml, CHANGELOG, README and Makefile."""
+"""Project files agree: pyproject.toml, constraints.txt, environment.yml, CHANGELOG, README and Makefile."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The wheel carries what a student needs (kernel, plugins, lessons, base models) and nothing that git ignores."""
+"""The wheel carries kernel, plugins, lessons and base models, and nothing that git ignores."""
 
 from __future__ import annotations
 
