@@ -90,7 +90,10 @@ def describe(corpus: Corpus) -> str:
 def _is_path(name: str | Path) -> bool:
     if isinstance(name, Path) or "/" in name or "\\" in name:
         return True
-    return name.lower().endswith(FILE_TYPES) or Path(name).exists()
+    try:
+        return name.lower().endswith(FILE_TYPES) or Path(name).exists()
+    except (OSError, ValueError):  # too long for a path, or a null character in it
+        return False
 
 
 def _parse(text: str) -> tuple[Source, list[str]]:
