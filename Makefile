@@ -35,20 +35,18 @@ lab: .venv/.lab  ## copy the lessons to DIR (default: lessons) and open them in 
 
 check: .venv/.dev  ## style, types and the quick tests, in about two minutes
 	@echo "[3] Style and types"
-	@$(MAKE) --no-print-directory lint
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
 	@echo "[4] Quick tests"
 	@$(ONE_THREAD) $(BIN)/python -m pytest tests -q -m "not slow and not browser and not bench" $(PYTEST_FLAGS)
 
 test: .venv/.dev  ## everything but the benchmarks: style, types, tests, every notebook, the browser
-	@echo "[3] Style and types"
-	@$(MAKE) --no-print-directory lint
-	@echo "[4] Tests and notebooks (at most 20 minutes on two cores)"
+	@echo "[3] Tests and notebooks (at most 20 minutes on two cores)"
 	@$(ONE_THREAD) $(BIN)/python -m pytest tests course $(NBVAL) -m "not bench" $(PYTEST_FLAGS)
 
 test-all: .venv/.bench  ## `make test` and the tests against peer libraries
-	@echo "[3] Style and types"
-	@$(MAKE) --no-print-directory lint
-	@echo "[4] Tests, notebooks and comparisons with peers"
+	@echo "[3] Tests, notebooks and comparisons with peers"
 	@$(ONE_THREAD) $(BIN)/python -m pytest tests course $(NBVAL) $(PYTEST_FLAGS)
 
 bench: .venv/.bench  ## time and memory side by side with peer libraries
@@ -62,12 +60,6 @@ refresh: .venv/.dev  ## run every notebook again and store its outputs
 clean:  ## remove the environment, caches and builds; never lessons/ or runs/
 	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find llmlab plugins tests tools benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
-
-.PHONY: lint
-lint:
-	@$(BIN)/ruff format --check .
-	@$(BIN)/ruff check .
-	@$(BIN)/mypy
 
 # The files .venv/.lab, .dev and .bench say what is installed; a changed version file makes them out of date.
 .venv/.python:

@@ -13,7 +13,7 @@ import threading
 import time
 from collections import deque
 
-NOTEWORTHY = re.compile(r"^\s*(Collecting|Downloading|Building|Preparing|Installing|Uninstalling)\b.*")
+NOTEWORTHY = re.compile(r"^\s*(Collecting|Downloading|Building|Preparing|Installing)\b.*")
 TERMINAL = sys.stdout.isatty()
 
 
@@ -24,8 +24,9 @@ def shorten(line: str, width: int = 64) -> str:
         return f"Installing {line.count(',') + 1} packages"
     if line.startswith("Collecting"):
         line = "Collecting " + re.split(r"[<>=!~ (\[;]", line.removeprefix("Collecting ").strip())[0]
-    if line.startswith("Downloading"):
-        line = "Downloading " + line.rsplit("/", 1)[-1].removeprefix("Downloading ")
+    if wheel := re.match(r"Downloading (?:\S*/)?([^-\s]+)-([^-\s]+)\S*( \(.*\))?", line):
+        line = f"Downloading {wheel[1]} {wheel[2]}{wheel[3] or ''}"
+    line = line.partition(": ")[0]  # "…: started", "…: finished with status 'done'"
     return line if len(line) <= width else line[: width - 1] + "…"
 
 

@@ -1,7 +1,7 @@
 """Run notebooks from top to bottom and store their outputs, so that a second run changes no byte.
 
 `make refresh`, or `python tools/refresh_notebooks.py [NOTEBOOK …]` (default: all of course/). `--check`
-writes nothing and exits with 1 if a file would change; for one machine, since numbers differ between processors.
+writes nothing and exits with 1 if a file would change: for one machine, as numbers differ between processors.
 What differs from run to run is not stored: times, the state of widgets and the random names of their views.
 A panel then shows its text where no kernel runs, rather than "model not found".
 """
@@ -42,6 +42,7 @@ def refresh(path: Path, timeout: int = 600) -> str:
         timeout=timeout,
         kernel_name=KERNELSPEC["name"],
         record_timing=False,
+        extra_arguments=["--IPKernelApp.log_level=ERROR"],  # it warns that a local kernel is not encrypted
         resources={"metadata": {"path": str(path.parent)}},
     ).execute()
     clean(notebook)
