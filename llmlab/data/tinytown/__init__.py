@@ -1,0 +1,95 @@
+"""Tinytown: a small world that writes stories, questions, requests and answers whose truth and entropy are known.
+
+    tinytown("qa", size=2000, seed=0)            a Corpus with train, validation and test
+    entropy("documents", "validation")           nats a row, exactly: the floor of the mean loss
+    read("qa", (prompt, response), "validation") the decisions behind a row, recovered from its text alone
+
+`nats` of a row is -ln p of its last column given the others (of the whole text, its end included, where there is
+one column), under the process of that row's split. What a fact is and how splits part them: `world.py`. How
+prompt and response join: `tasks.py`.
+
+Simplifications:
+1. Rows are independent draws: within a split two may be equal, though that is rare.
+2. One small world, one language; real text is richer than any grammar.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Sequence
+
+from llmlab.data.corpus import SPLITS, Corpus, Example
+from llmlab.data.tinytown import grammar, parser
+from llmlab.data.tinytown.grammar import Derivation
+from llmlab.data.tinytown.tasks import TASKS, Task
+from llmlab.data.tinytown.world import DEALT, split_of
+
+__all__ = ["TASKS", "entropy", "read", "split_of", "surprise", "tinytown"]
+
+
+def tinytown(task: str = "documents", size: int = 2000, seed: int = 0) -> Corpus:
+    """About `size` rows of a task, 80/10/10 in train/validation/test; equal arguments give equal rows.
+
+    Raises ValueError for an unknown task and for a size under 10.
+    """
+    process = _task(task)
+    if not isinstance(size, int) or size < 10:
+        raise ValueError(f"size = {size!r}: Tinytown needs a whole number of rows, 10 or more")
+    held_out = size // 10
+    counts = {"train": size - 2 * held_out, "validation": held_out, "test": held_out}
+    return Corpus(
+        name="tinytown",
+        splits={split: _rows(process, count, _rng(task, split, seed), split) for split, count in counts.items()},
+        source=f"Tinytown, task {task!r}: written by the generator in llmlab.data.tinytown, seed {seed}",
+        licence="MIT (generated)",
+        options={"task": task, "size": size, "seed": seed},
+    )
+
+
+def _task(name: str) -> Task:
+    if name not in TASKS:
+        raise ValueError(f"Tinytown has no task {name!r}: it has {', '.join(TASKS)}")
+    return TASKS[name]
+
+
+def _rng(task: str, split: str, seed: int) -> random.Random:
+    """A stream of its own for each split; a string seed is hashed alike in every Python version."""
+    return random.Random(f"tinytown {task} {split} {seed}")
+
+
+def _rows(task: Task, count: int, rng: random.Random, split: str) -> list[Example]:
+    return [_row(task, rng, split) for _ in range(count)]
+
+
+def _row(task: Task, rng: random.Random, split: str) -> Example:
+    given = grammar.sample(task.given, rng, {"split": split})
+    told = grammar.sample(task.told, rng, given.env)
+    texts = (given.text, told.text)[-len(task.columns) :]
+    return {**dict(zip(task.columns, texts, strict=True)), "nats": told.nats}
+
+
+def read(task: str, texts: Sequence[str], split: str = "train") -> tuple[Derivation, ...]:
+    """The decisions behind a row's columns, from their text alone: what was given, then what was told.
+
+    `texts` are the row's columns in order. Raises ValueError where the split's process cannot write them.
+    """
+    process = _task(task)
+    given = parser.parse(process.given, "" if len(process.columns) == 1 else texts[0], {"split": split})
+    return given, parser.parse(process.told, texts[-1], given.env)
+
+
+def entropy(task: str, split: str = "train") -> float:
+    """Mean `nats` of a row of the task in the split, exactly, by summing over the grammar."""
+    process = _task(task)
+    return grammar.entropy(process.told, {"split": split}, given=process.given)
+
+
+def surprise(split: str = "validation") -> float:
+    """Nats a text that `split` costs, over its floor, a learner who cannot know how households were dealt.
+
+    It falls on the later of family name and street, where a text to be predicted tells both.
+    """
+    if split not in SPLITS:
+        raise ValueError(f"no split {split!r}: there are {', '.join(SPLITS)}")
+    return math.log(10 / len(DEALT[split]))
