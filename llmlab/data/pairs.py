@@ -1,0 +1,20 @@
+"""One form for every task that has a question and an answer: (prompt, response)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+PAIRS = ("prompt response", "source target", "text label")
+
+
+def as_pair(row: Mapping[str, Any]) -> tuple[str, str]:
+    """The prompt and the response of a row of any of `PAIRS`; KeyError if it is none.
+
+    What is translated or summarised, or has a label, becomes a prompt that ends with a new line.
+    """
+    for names in PAIRS:
+        ask, answer = names.split()
+        if ask in row and answer in row:
+            return (row[ask] if ask == "prompt" else f"{row[ask]}\n"), str(row[answer])
+    raise KeyError(f"a row with {', '.join(row)} is no pair: it needs {' or '.join(PAIRS)}")

@@ -1,0 +1,141 @@
+"""Writing text token by token, with a cache of keys and values: greedy or sampled, many prompts at once.
+
+1. Sampling inverts the distribution function with one uniform number a token, drawn beforehand from a generator
+   of each row's own: a row's answer does not depend on its neighbours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from .batch import pad
+from .cache import Cache
+from .model import Transformer
+from .seeds import generator
+
+
+class Generated(NamedTuple):
+    """New tokens (B, T), padded on the right, and `mask` (B, T), True on real ones, the end mark included."""
+
+    tokens: Tensor
+    mask: Tensor
+
+    def rows(self) -> list[list[int]]:
+        return [t[m].tolist() for t, m in zip(self.tokens, self.mask, strict=True)]
+
+
+@contextmanager
+def evaluating(model: torch.nn.Module) -> Iterator[None]:
+    """Eval mode and no gradients, and the mode that was there afterwards."""
+    was = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        model.train(was)
+
+
+def generate(
+    model: Transformer,
+    prompts: Sequence[Sequence[int]],
+    *,
+    max_new_tokens: int = 64,
+    temperature: float = 1.0,
+    top_k: int = 0,
+    top_p: float = 1.0,
+    stop: int | None = None,
+    pad_id: int = 0,
+    bos: int | None = None,
+    seed: int = 0,
+    draws: Sequence[torch.Generator] | None = None,
+    cached: bool = True,
+) -> Generated:
+    """Continue each of B prompts (ids) by at most `max_new_tokens`, or until `stop`.
+
+    `temperature` 0 is greedy. `top_k` > 0 keeps the k likeliest tokens; `top_p` < 1 keeps the fewest whose
+    probabilities reach p (nucleus, Holtzman et al. 2019). The same `seed` gives the same text; `draws` are
+    one generator a row instead. Prompts may differ in length. For an encoder-decoder the prompts are
+    what the encoder reads, and the answer starts from `bos`. The context's end ends a text too.
+    ValueError on an empty prompt, one that fills the context, a setting out of range, or an encoder.
+    """
+    _check(model, prompts, max_new_tokens, temperature, top_k, top_p)
+    device = next(model.parameters()).device
+    B, uneven = len(prompts), len({len(p) for p in prompts}) > 1
+    both = model.config.family == "encoder-decoder"
+    inputs = pad(prompts, pad_id, left=not both).to(device)  # (B, S)
+    keep = pad([[1] * len(p) for p in prompts], left=not both).bool().to(device) if uneven else None
+    source, source_keep = (inputs, keep) if both else (None, None)
+    if both:
+        if bos is None:
+            raise ValueError("an encoder-decoder starts its answer from `bos`: give its id")
+        inputs, keep = torch.full((B, 1), bos, device=device), None
+    room = min(max_new_tokens, model.config.context - inputs.size(1))
+    draws = draws or [generator(seed, "generate", i) for i in range(B)]
+    uniform = torch.stack([torch.rand(room, generator=g) for g in draws]).to(device) if temperature else None
+
+    tokens, past = inputs, inputs.size(1)
+    out = torch.full((B, room), pad_id, device=device)
+    mask = torch.zeros(B, room, dtype=torch.bool, device=device)
+    alive = torch.ones(B, dtype=torch.bool, device=device)
+    if keep is not None:  # generated tokens are all kept: one mask serves every step
+        keep = torch.cat([keep, keep.new_ones(B, room)], 1)
+    with evaluating(model), torch.inference_mode():
+        memory = None
+        cache = Cache(room) if cached else None
+        for t in range(room):
+            seen = None if keep is None else keep[:, : past + t]
+            output = model(tokens, seen, source=source, source_keep=source_keep, memory=memory, cache=cache)
+            memory = output.memory
+            logits = model.head(output.hidden[:, -1]).float()  # (B, V)
+            new = choose(logits, temperature, top_k, top_p, None if uniform is None else uniform[:, t])
+            out[:, t] = torch.where(alive, new, out[:, t])
+            mask[:, t] = alive
+            if stop is not None:
+                alive = alive & (new != stop)
+                if not alive.any():
+                    break
+            tokens = new[:, None] if cached else torch.cat([tokens, new[:, None]], 1)
+    used = int(mask.any(0).sum())
+    return Generated(out[:, :used].clone(), mask[:, :used].clone())
+
+
+def choose(logits: Tensor, temperature: float, top_k: int, top_p: float, uniform: Tensor | None) -> Tensor:
+    """One token a row: (B, V), with numbers in [0, 1) of shape (B,), -> (B,). Greedy at temperature 0."""
+    if temperature == 0 or uniform is None:
+        return logits.argmax(-1)
+    p = (logits / temperature).softmax(-1)
+    if top_k or top_p < 1:
+        p, order = p.sort(-1, descending=True)
+        if top_p < 1:  # the token that crosses p stays, so that one is always left
+            p = p.masked_fill(p.cumsum(-1) - p >= top_p, 0.0)
+        if top_k:
+            p = p[:, :top_k]
+    reached = p.cumsum(-1)
+    place = torch.searchsorted(reached, uniform[:, None] * reached[:, -1:], right=True).clamp(max=p.size(-1) - 1)
+    return (order.gather(-1, place) if top_k or top_p < 1 else place).squeeze(-1)
+
+
+def _check(
+    model: Transformer, prompts: Sequence[Sequence[int]], new: int, temperature: float, top_k: int, top_p: float
+) -> None:
+    if model.config.family == "encoder":
+        raise ValueError("an encoder fills gaps and writes no text: use a decoder or an encoder-decoder")
+    if not prompts or not all(len(p) for p in prompts):
+        raise ValueError("every prompt needs at least one token: start it with BOS")
+    longest, context = max(map(len, prompts)), model.config.context
+    if longest > context - (model.config.family == "decoder"):
+        raise ValueError(f"a prompt of {longest} tokens leaves no room in a context of {context}: shorten it")
+    for name, value, good, rule in (
+        ("max_new_tokens", new, new >= 1, "at least 1"),
+        ("temperature", temperature, temperature >= 0, "at least 0"),
+        ("top_k", top_k, top_k >= 0, "at least 0"),
+        ("top_p", top_p, 0 < top_p <= 1, "above 0, at most 1"),
+    ):
+        if not good:
+            raise ValueError(f"{name} = {value}: must be {rule}")

@@ -1,0 +1,68 @@
+"""Cross-entropy made only where there is a label, and without ever holding all the logits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+IGNORE = -100  # the label of a position that does not count
+CHUNK = 512  # rows of logits alive at a time
+
+
+def labelled(hidden: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Keep what is to be learnt: (B, T, D), (B, T) -> (N, D), (N,). ValueError if that is nothing."""
+    where = labels != IGNORE
+    if where.all():
+        return hidden.flatten(0, -2), labels.flatten()
+    if not where.any():
+        raise ValueError("every label of this batch is masked, so it teaches nothing: check prompts and lengths")
+    return hidden[where], labels[where]
+
+
+class _LinearCrossEntropy(torch.autograd.Function):
+    """mean CE(h Wᵀ + b, y), its gradients made chunk by chunk in the forward pass, while the logits are there.
+
+    With p = softmax(h Wᵀ + b): dL/dlogits = (p - onehot(y)) / N, from which dh, dW and db follow.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, h: Tensor, weight: Tensor, bias: Tensor | None, y: Tensor) -> Tensor:
+        N = h.size(0)
+        need_h, need_w, need_b, _ = ctx.needs_input_grad
+        dh = torch.empty_like(h) if need_h else None
+        dw = torch.zeros_like(weight) if need_w else None
+        db = torch.zeros_like(bias) if need_b and bias is not None else None
+        total = torch.zeros((), dtype=torch.float32, device=h.device)
+        for i in range(0, N, CHUNK):
+            hc, yc = h[i : i + CHUNK], y[i : i + CHUNK, None]
+            logp = torch.nn.functional.linear(hc, weight, bias).float().log_softmax(-1)  # (chunk, V)
+            total -= logp.gather(1, yc).sum()
+            if not (need_h or need_w or need_b):
+                continue
+            d = logp.exp_()
+            d.scatter_add_(1, yc, torch.full_like(yc, -1, dtype=d.dtype))
+            d = d.div_(N).to(h.dtype)
+            if dh is not None:
+                torch.mm(d, weight, out=dh[i : i + CHUNK])
+            if dw is not None:
+                dw.addmm_(d.t(), hc)
+            if db is not None:
+                db += d.sum(0)
+        ctx.save_for_backward(dh, dw, db)
+        return total / N
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        (g,) = grads
+        return *(None if d is None else d * g.to(d.dtype) for d in ctx.saved_tensors), None
+
+
+def linear_cross_entropy(hidden: Tensor, weight: Tensor, bias: Tensor | None, target: Tensor) -> Tensor:
+    """Mean cross-entropy in nats of softmax(hidden Wᵀ + b) against target: (N, D), (V, D), (V,), (N,) -> ().
+
+    The full (N, V) logits never exist; the gradient can be taken once.
+    """
+    loss: Tensor = _LinearCrossEntropy.apply(hidden, weight, bias, target)  # type: ignore[no-untyped-call]
+    return loss

@@ -1,0 +1,305 @@
+"""One configurable Transformer: a decoder, an encoder, or both, in the styles of 2017, BERT, GPT-2, LLaMA and Qwen2."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .cache import Cache
+from .layers import ACTIVATIONS, Attention, Block, Embeddings, Positions, RotaryPositions, make_norm
+from .losses import IGNORE, labelled, linear_cross_entropy
+
+if TYPE_CHECKING:
+    from .tokenizer import Tokenizer
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Everything that shapes a model. Sizes default to what trains in seconds on a laptop.
+
+    `mlp_width` 0 means 4 × width, `kv_heads` 0 means as many as heads. `bias` is "all", "none" or "qkv"
+    (queries, keys and values alone, as in Qwen2). ValueError on sizes that do not fit together.
+    """
+
+    family: Literal["decoder", "encoder", "encoder-decoder"] = "decoder"
+    vocab_size: int = 2048
+    context: int = 256
+    layers: int = 4
+    heads: int = 4
+    width: int = 128
+    mlp_width: int = 0
+    kv_heads: int = 0
+    positions: Literal["learned", "sinusoidal", "rotary"] = "learned"
+    norm: Literal["layernorm", "rmsnorm"] = "layernorm"
+    norm_position: Literal["pre", "post"] = "pre"
+    norm_eps: float = 1e-5
+    norm_embeddings: bool = False
+    activation: Literal["relu", "gelu", "gelu_tanh", "silu"] = "gelu_tanh"
+    gated: bool = False
+    bias: Literal["all", "none", "qkv"] = "all"
+    tied: bool = True
+    scale_embeddings: bool = False
+    token_types: int = 0
+    head_transform: bool = False
+    head_bias: bool = False
+    pooler: bool = False
+    rotary_base: float = 10000.0
+    dropout: float = 0.0
+    init_std: float = 0.02
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "mlp_width", self.mlp_width or 4 * self.width)
+        for name in ("vocab_size", "context", "layers", "heads", "width"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"ModelConfig.{name} = {getattr(self, name)}: must be at least 1")
+        if self.width % self.heads:
+            raise ValueError(f"width {self.width} cannot be split over {self.heads} heads: choose a multiple")
+        if self.kv_heads and self.heads % self.kv_heads:
+            raise ValueError(f"{self.heads} heads cannot share {self.kv_heads} key heads: choose a divisor")
+        if self.positions == "rotary" and self.head_width % 2:
+            raise ValueError(f"rotary positions need an even width per head, not {self.head_width}")
+        if self.positions == "sinusoidal" and self.width % 2:
+            raise ValueError(f"sinusoidal positions need an even width, not {self.width}")
+        if self.activation not in ACTIVATIONS:
+            raise ValueError(f"unknown activation {self.activation!r}: one of {', '.join(ACTIVATIONS)}")
+
+    @property
+    def head_width(self) -> int:
+        return self.width // self.heads
+
+    @classmethod
+    def preset(cls, name: str, **changes: Any) -> ModelConfig:
+        """The choices of a published family at this kit's size: transformer, bert, gpt2, llama or qwen2."""
+        if name not in PRESETS:
+            raise ValueError(f"unknown preset {name!r}: one of {', '.join(PRESETS)}")
+        return cls(**{**PRESETS[name], **changes})
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> ModelConfig:
+        """The inverse of `to_dict`; ValueError names a field this version does not know."""
+        unknown = sorted(set(values) - {f.name for f in fields(cls)})
+        if unknown:
+            raise ValueError(f"unknown model setting {unknown[0]!r}: was it saved by a later llmlab?")
+        return cls(**values)
+
+
+_LLAMA = dict(
+    positions="rotary", norm="rmsnorm", norm_eps=1e-6, activation="silu", gated=True, bias="none", tied=False
+)
+PRESETS: dict[str, dict[str, Any]] = {
+    "transformer": dict(  # Vaswani et al. 2017
+        family="encoder-decoder",
+        positions="sinusoidal",
+        norm_position="post",
+        activation="relu",
+        scale_embeddings=True,
+        dropout=0.1,
+    ),
+    "bert": dict(  # Devlin et al. 2018
+        family="encoder",
+        norm_position="post",
+        norm_eps=1e-12,
+        norm_embeddings=True,
+        activation="gelu",
+        token_types=2,
+        head_transform=True,
+        head_bias=True,
+        pooler=True,
+        dropout=0.1,
+    ),
+    "gpt2": dict(dropout=0.1),  # Radford et al. 2019
+    "llama": _LLAMA,  # Touvron et al. 2023
+    "qwen2": {**_LLAMA, "bias": "qkv"},
+}
+
+
+class Output(NamedTuple):
+    """What a forward pass returns; logits are asked for where they are needed (`model.logits`)."""
+
+    hidden: Tensor  # (B, T, D) after the last norm
+    memory: Tensor | None = None  # (B, S, D) the encoder's side of an encoder-decoder
+
+
+class Stack(nn.Module):
+    """Embeddings and blocks: (B, T) token ids -> (B, T, D)."""
+
+    def __init__(self, config: ModelConfig, causal: bool, cross: bool = False) -> None:
+        super().__init__()
+        self.context = config.context
+        self.embeddings, self.positions = Embeddings(config), Positions()
+        self.rotary = (
+            RotaryPositions(config.context, config.head_width, config.rotary_base)
+            if config.positions == "rotary"
+            else None
+        )
+        self.blocks = nn.ModuleList(Block(config, causal, cross) for _ in range(config.layers))
+        self.norm = make_norm(config) if config.norm_position == "pre" else nn.Identity()
+
+    def forward(
+        self,
+        tokens: Tensor,
+        keep: Tensor | None = None,
+        memory: Tensor | None = None,
+        memory_keep: Tensor | None = None,
+        types: Tensor | None = None,
+        cache: Cache | None = None,
+    ) -> Tensor:
+        past, new = (cache.length if cache else 0), tokens.size(1)
+        if past + new > self.context:
+            raise ValueError(
+                f"{past + new} tokens do not fit the model's context of {self.context}: shorten the text"
+            )
+        positions = self.positions(new, past, keep).to(tokens.device)
+        angles = None if self.rotary is None else self.rotary(positions)
+        x = self.embeddings(tokens, positions, types)
+        for i, block in enumerate(self.blocks):
+            x = block(x, keep, memory, memory_keep, None if cache is None else cache.block(i), angles)
+        if cache is not None:
+            cache.length += new
+        return self.norm(x)
+
+
+class Head(nn.Module):
+    """Hidden vectors to logits, (…, D) -> (…, V); with BERT's dense layer and norm before, if configured."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.transform = (
+            nn.Sequential(nn.Linear(config.width, config.width), ACTIVATIONS[config.activation](), make_norm(config))
+            if config.head_transform
+            else nn.Identity()
+        )
+        self.output = nn.Linear(config.width, config.vocab_size, bias=config.head_bias)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        return self.output(self.transform(hidden))
+
+
+class Transformer(nn.Module):
+    """The model of every lesson: `decoder`, `encoder` or both, and a head over the vocabulary.
+
+    `tokenizer` travels with the weights. `adaptations` lists what techniques have built into it:
+    name -> {"knobs": …, "parameters": […]}.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.tokenizer: Tokenizer | None = None
+        self.adaptations: dict[str, dict[str, Any]] = {}
+        both = config.family == "encoder-decoder"
+        self.encoder = Stack(config, causal=False) if config.family != "decoder" else None
+        self.decoder = Stack(config, causal=True, cross=both) if config.family != "encoder" else None
+        self.head = Head(config)
+        self.pooler = nn.Linear(config.width, config.width) if config.pooler else None
+        self.initialise()
+        self.tie()
+
+    def initialise(self) -> None:
+        """Normal weights and zero biases; what enters the residual stream is scaled by 1/√(2 layers) as in GPT-2."""
+        std = self.config.init_std
+        for name, module in self.named_modules():
+            if isinstance(module, nn.Linear | nn.Embedding):
+                # scaled embeddings (2017) start at unit size once multiplied by √D
+                small = std if not self.config.scale_embeddings else self.config.width**-0.5
+                nn.init.normal_(module.weight, std=small if isinstance(module, nn.Embedding) else std)
+                if isinstance(module, nn.Linear):
+                    if self.config.norm_position == "post":
+                        nn.init.xavier_uniform_(module.weight)  # post-norm starts flat at std 0.02
+                    elif name.endswith((".out", ".down")):
+                        nn.init.normal_(module.weight, std=std / (2 * self.config.layers) ** 0.5)
+                    if module.bias is not None:
+                        nn.init.zeros_(module.bias)
+
+    def tie(self) -> None:
+        """Let the tokens' embedding serve both stacks and the head, where the config says so."""
+        stacks = [stack for stack in (self.encoder, self.decoder) if stack is not None]
+        if self.config.tied:
+            for stack in stacks:
+                stack.embeddings.token.weight = stacks[0].embeddings.token.weight
+            self.head.output.weight = stacks[0].embeddings.token.weight
+
+    def forward(
+        self,
+        tokens: Tensor,
+        keep: Tensor | None = None,
+        *,
+        source: Tensor | None = None,
+        source_keep: Tensor | None = None,
+        memory: Tensor | None = None,
+        types: Tensor | None = None,
+        cache: Cache | None = None,
+    ) -> Output:
+        """`tokens` (B, T) ids; `keep` (B, S) False on padding, over all tokens so far.
+
+        An encoder-decoder also takes `source` (B, S) ids with their `source_keep`, or the `memory` of an
+        earlier pass; `types` (B, T) are BERT's segment ids; a `cache` makes this the next part of a text.
+        """
+        if self.decoder is None:
+            assert self.encoder is not None
+            return Output(self.encoder(tokens, keep, types=types))
+        if self.encoder is not None and memory is None:
+            if source is None:
+                raise ValueError("an encoder-decoder needs `source` beside `tokens`")
+            memory = self.encoder(source, source_keep)
+        return Output(self.decoder(tokens, keep, memory, source_keep, types, cache), memory)
+
+    def logits(self, output: Output, positions: Tensor | None = None) -> Tensor:
+        """Scores of the next token: (B, T, V), or (N, V) at the N places where `positions` (B, T) is True."""
+        hidden = output.hidden if positions is None else output.hidden[positions]
+        return self.head(hidden).float()
+
+    def logprobs(self, output: Output, labels: Tensor) -> Tensor:
+        """log p of each label, (B, T) -> (B, T); 0 where the label is ignored, and no logits made there."""
+        where = labels != IGNORE
+        chosen = self.logits(output, where).log_softmax(-1).gather(-1, labels[where][:, None]).squeeze(-1)
+        return chosen.new_zeros(labels.shape).masked_scatter(where, chosen)
+
+    def loss(self, output: Output, labels: Tensor, smoothing: float = 0.0) -> Tensor:
+        """Mean cross-entropy in nats over the labels (B, T) that are not ignored; `smoothing` is label smoothing's ε.
+
+        ValueError if every label is ignored: such a batch has nothing to teach.
+        """
+        hidden, target = labelled(output.hidden, labels)
+        hidden, last = self.head.transform(hidden), self.head.output
+        if type(last) is nn.Linear and not smoothing:
+            return linear_cross_entropy(hidden, last.weight, last.bias, target)
+        return F.cross_entropy(last(hidden).float(), target, label_smoothing=smoothing)
+
+    def pooled(self, output: Output) -> Tensor:
+        """BERT's summary of a text, tanh(W h₀): (B, T, D) -> (B, D). ValueError without a pooler."""
+        if self.pooler is None:
+            raise ValueError("this model has no pooler: set ModelConfig.pooler")
+        return torch.tanh(self.pooler(output.hidden[:, 0]))
+
+
+@contextmanager
+def record_attention(model: nn.Module) -> Iterator[dict[str, list[Tensor]]]:
+    """Collect attention maps: path of the layer -> one (B, H, T, S) tensor a call.
+
+    with record_attention(model) as maps:
+        model(tokens)
+    maps["decoder.blocks.0.attention"][0][0, 0]    # first layer, first row, first head: (T, S)
+    """
+    maps: dict[str, list[Tensor]] = {}
+
+    def into(name: str) -> Callable[[Tensor], None]:
+        return lambda weights: maps.setdefault(name, []).append(weights)
+
+    layers = [(name, m) for name, m in model.named_modules() if isinstance(m, Attention)]
+    try:
+        for name, layer in layers:
+            layer.recorder = into(".".join(part for part in name.split(".") if part != "base"))
+        yield maps
+    finally:
+        for _, layer in layers:
+            layer.recorder = None

@@ -1,0 +1,91 @@
+"""Models to start from: bundled ones by name, and run folders.
+
+A model folder holds `model.safetensors`, `config.json` (its shape, and what techniques built into it) and
+`tokenizer.json`. Weights are stored under plain names, in bfloat16 if the config says so.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as parse
+from safetensors.torch import save
+from torch import Tensor
+
+from ..catalogue import find
+from ..checkpoint import read_json, write_atomic
+from ..hooks import Hooks
+from ..model import ModelConfig, Transformer
+from ..surgery import adapt, named_parameters
+from ..technique import needs_of
+from ..tokenizer import Tokenizer
+
+HERE = Path(__file__).parent
+WEIGHTS, CONFIG, TOKENIZER = "model.safetensors", "config.json", "tokenizer.json"
+
+
+def bundled() -> list[str]:
+    """Names of the models that come with the kit."""
+    return sorted(path.parent.name for path in HERE.glob(f"*/{WEIGHTS}"))
+
+
+def load_model(name: str | Path) -> Transformer:
+    """A bundled model by name, or the model of a run folder. ValueError or FileNotFoundError says what is wrong."""
+    folder = HERE / str(name) if str(name) in bundled() else Path(name)
+    if not folder.is_dir():
+        near = difflib.get_close_matches(str(name), bundled(), 1)
+        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(bundled()) or 'none'}, or give a run folder"
+        raise FileNotFoundError(f"no model is called {str(name)!r} and no folder is there: {hint}")
+    if not (folder / WEIGHTS).is_file():
+        raise FileNotFoundError(f"{folder} holds no {WEIGHTS}: it is no model or run folder")
+    described = read_json(folder / CONFIG)
+    model = Transformer(ModelConfig.from_dict(described["model"]))
+    model.tokenizer = Tokenizer.load(folder / TOKENIZER) if (folder / TOKENIZER).is_file() else None
+    _rebuild(model, described.get("adaptations", {}))
+    _fill(model, _read(folder / WEIGHTS), folder)
+    model.source = str(name)  # type: ignore[assignment]
+    return model.eval()
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    try:
+        return parse(path.read_bytes())
+    except SafetensorError as error:
+        raise ValueError(f"{path} is damaged: {error}; copy or train it again") from error
+
+
+def _rebuild(model: Transformer, adaptations: dict[str, Any]) -> None:
+    """Let the techniques that built into the model do so again, before its weights are read."""
+    for name, had in adaptations.items():
+        technique = find(name)(**had["knobs"])
+        hooks = Hooks([technique])
+        build = lambda h=hooks, t=technique: h.only(t, "adapt_model", model=model)  # noqa: E731
+        adapt(model, needs_of(technique).name, had["knobs"], True, 0, build)
+
+
+def _fill(model: Transformer, weights: dict[str, Tensor], folder: Path) -> None:
+    wanted = dict(named_parameters(model))
+    for problem, names in (("lacks", set(wanted) - set(weights)), ("has a strange", set(weights) - set(wanted))):
+        if names:
+            raise ValueError(f"{folder / WEIGHTS} {problem} weight {min(names)}: it does not fit its {CONFIG}")
+    with torch.no_grad():
+        for name, parameter in wanted.items():
+            if parameter.shape != weights[name].shape:
+                shapes = f"{tuple(weights[name].shape)}, not {tuple(parameter.shape)}"
+                raise ValueError(f"{folder / WEIGHTS}: {name} has shape {shapes}")
+            parameter.copy_(weights[name])
+
+
+def save_model(model: Transformer, folder: Path, dtype: torch.dtype | None = None) -> None:
+    """Write a model folder, each file whole or not at all; `dtype` torch.bfloat16 halves its size."""
+    weights = {n: p.detach().to("cpu", dtype).contiguous().clone() for n, p in named_parameters(model)}
+    described = {"model": model.config.to_dict(), "adaptations": model.adaptations}
+    write_atomic(folder / CONFIG, json.dumps(described, indent=2) + "\n")
+    if model.tokenizer is not None:
+        write_atomic(folder / TOKENIZER, model.tokenizer.to_json())
+    write_atomic(folder / WEIGHTS, save(weights))

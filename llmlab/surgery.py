@@ -1,0 +1,214 @@
+"""Changing a model: wrap its layers, pass it on without copying what is frozen, take wrappers off again.
+
+A wrapper keeps what it wraps as `.base`. Paths and parameter names leave `.base` out, so a layer has one
+name whatever is wrapped around it, and techniques find the same layers in any order.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from copy import deepcopy
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from .seeds import derive
+
+M = TypeVar("M", bound=nn.Module)
+Targets = Sequence[str] | Callable[[str, nn.Module], bool]
+
+
+class Wrapper(nn.Module):
+    """A module around another one, kept as `base`.
+
+    `order` says how far out it sits: 0 for what changes a layer's weight, 1 for what changes its output.
+    Equal orders go by class name. So the list of techniques may come in any order.
+    """
+
+    order = 1
+    owner = ""  # the technique that put it there
+
+    def __init__(self, base: nn.Module) -> None:
+        super().__init__()
+        self.base = base
+
+    def merged(self) -> nn.Module:
+        """The base with this change folded into a new weight. ValueError where that is impossible."""
+        raise ValueError(f"{self.owner or type(self).__name__} cannot be merged: it is no change of a weight")
+
+
+def unwrap(module: nn.Module) -> nn.Module:
+    """The layer inside any number of wrappers: ask it for sizes."""
+    while isinstance(module, Wrapper):
+        module = module.base
+    return module
+
+
+def plain(name: str) -> str:
+    """A path or parameter name without the wrappers' `.base`."""
+    return ".".join(part for part in name.split(".") if part != "base")
+
+
+def named_parameters(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+    """Every parameter once, under its plain name."""
+    for name, parameter in model.named_parameters():
+        yield plain(name), parameter
+
+
+def named_layers(model: nn.Module, path: str = "") -> Iterator[tuple[str, nn.Module, str]]:
+    """(plain path, the module that holds it, attribute) of every layer; what wrappers added is passed over."""
+    for attribute, child in list(model.named_children()):
+        here = f"{path}.{attribute}" if path else attribute
+        yield here, model, attribute
+        yield from named_layers(unwrap(child), here)
+
+
+def replace_modules(model: nn.Module, targets: Targets, wrap: Callable[[nn.Module], Wrapper]) -> list[str]:
+    """Put `wrap(layer)` around each layer whose path ends with one of `targets`; return the paths.
+
+    `targets` are names such as "query" or "kv.value", or a function of (path, layer). `wrap` is given the
+    bare layer. ValueError names a target that matches nothing.
+    """
+    found: dict[str, tuple[nn.Module, str]] = {}
+    missed = [] if callable(targets) else list(targets)
+    for path, holder, attribute in named_layers(model):
+        layer = unwrap(getattr(holder, attribute))
+        if callable(targets):
+            hit = targets(path, layer)
+        else:
+            hits = [t for t in targets if path == t or path.endswith("." + t)]
+            missed = [t for t in missed if t not in hits]
+            hit = bool(hits)
+        if hit:
+            found[path] = (holder, attribute)
+    if missed:
+        raise ValueError(f"no layer is named {missed[0]!r}: {_suggest(missed[0], model)}")
+    if not found:
+        raise ValueError("no layer of this model matches the targets given")
+    for holder, attribute in found.values():
+        _insert(holder, attribute, wrap)
+    return list(found)
+
+
+def _insert(holder: nn.Module, attribute: str, wrap: Callable[[nn.Module], Wrapper]) -> None:
+    new = wrap(unwrap(getattr(holder, attribute)))
+    module = getattr(holder, attribute)
+    while isinstance(module, Wrapper) and _rank(module) > _rank(new):
+        holder, attribute, module = module, "base", module.base
+    new.base = module
+    setattr(holder, attribute, new)
+
+
+def _rank(wrapper: Wrapper) -> tuple[int, str]:
+    return wrapper.order, type(wrapper).__name__
+
+
+def _suggest(target: str, model: nn.Module) -> str:
+    names = sorted({path.rsplit(".", 1)[-1] for path, *_ in named_layers(model)} - set("0123456789"))
+    names = [name for name in names if not name.isdigit()]
+    near = difflib.get_close_matches(target, names, 1)
+    return f"did you mean {near[0]!r}?" if near else f"this model has {', '.join(names)}"
+
+
+def adapt(model: nn.Module, name: str, knobs: dict[str, Any], strict: bool, seed: int, build: Callable[[], Any]) -> None:
+    """Let the technique `name` change `model` through `build`, and note what it added in `model.adaptations`.
+
+    A technique met again continues the parameters it has; with other knobs that is a ValueError if `strict`.
+    New weights are drawn from (seed, name), so they do not depend on the order of techniques.
+    """
+    met = model.adaptations.get(name)
+    if met is not None:
+        if strict and met["knobs"] != knobs:
+            had, asked = (", ".join(f"{k}={v!r}" for k, v in d.items()) for d in (met["knobs"], knobs))
+            raise ValueError(
+                f"the model already carries {name}({had}), this run asks {name}({asked}): "
+                "use the same knobs, or start from merge(model)"
+            )
+        return
+    before = {n for n, _ in named_parameters(model)}
+    old = {id(m) for m in model.modules()}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive(seed, "adapt", name))
+        build()
+    for module in model.modules():
+        if isinstance(module, Wrapper) and id(module) not in old:
+            module.owner = name
+    added = [n for n, _ in named_parameters(model) if n not in before]
+    if added:
+        model.adaptations[name] = {"knobs": knobs, "parameters": added}
+
+
+def pass_on(model: M) -> M:
+    """A model of its own structure that shares every tensor with `model`; `own` clones those that will train."""
+    memo: dict[int, Any] = {id(p): nn.Parameter(p.data, requires_grad=p.requires_grad) for p in model.parameters()}
+    memo |= {id(b): b for b in model.buffers()}
+    tokenizer = getattr(model, "tokenizer", None)
+    memo[id(tokenizer)] = tokenizer
+    copy = deepcopy(model, memo)
+    model.lent = copy.lent = True  # type: ignore[assignment]
+    return copy
+
+
+def own(model: nn.Module) -> None:
+    """Give the trainable tensors of a model that shares storage with another a storage of their own."""
+    if getattr(model, "lent", False):
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.data = parameter.data.clone()
+        model.lent = False  # type: ignore[assignment]
+
+
+def merge(model: M, *names: str) -> M:
+    """A model with the weight updates of `names` (default: of every adaptation) folded in, W + ΔW.
+
+    The given model does not change. ValueError where a technique is no change of a weight.
+    """
+    return _strip(model, names, lambda wrapper: wrapper.merged())
+
+
+def detach(model: M, *names: str) -> M:
+    """A model without the wrappers of `names` (default: of every adaptation); the layers inside are as they were."""
+    return _strip(model, names, lambda wrapper: wrapper.base)
+
+
+def _strip(model: M, names: Sequence[str], inside: Callable[[Wrapper], nn.Module]) -> M:
+    unknown = [n for n in names if n not in model.adaptations]
+    if unknown:
+        raise ValueError(f"the model carries no {unknown[0]!r}: it has {', '.join(model.adaptations) or 'nothing'}")
+    copy = pass_on(model)
+    for _, holder, attribute in list(named_layers(copy)):
+        module: nn.Module = getattr(holder, attribute)
+        while isinstance(module, Wrapper):
+            if not names or module.owner in names:
+                inner = inside(module)
+                setattr(holder, attribute, inner)
+                module = inner
+            else:
+                holder, attribute, module = module, "base", module.base
+    left = {n for n, _ in named_parameters(copy)}
+    copy.adaptations = {
+        n: a for n, a in copy.adaptations.items() if any(p in left for p in a["parameters"])
+    }
+    return copy
+
+
+def snapshot(model: nn.Module) -> dict[str, Tensor]:
+    """Clones of the trainable tensors by plain name: all that a reference policy needs to keep."""
+    return {name: p.detach().clone() for name, p in named_parameters(model) if p.requires_grad}
+
+
+@contextmanager
+def swapped(model: nn.Module, tensors: dict[str, Tensor]) -> Iterator[None]:
+    """Run with other values of some parameters, such as a snapshot's, then put back what was there."""
+    parameters = {name: p for name, p in named_parameters(model) if name in tensors}
+    kept = {name: p.data for name, p in parameters.items()}
+    try:
+        for name, p in parameters.items():
+            p.data = tensors[name]
+        yield
+    finally:
+        for name, p in parameters.items():
+            p.data = kept[name]

@@ -1,0 +1,117 @@
+"""Text to ids and back: byte-level BPE (GPT-2) and WordPiece (BERT), trained and run by the `tokenizers` library.
+
+1. BOS also plays BERT's [CLS]. 2. Special tokens are only ever put in by code: "<eos>" typed in a text is text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+import tokenizers
+from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
+
+SPECIALS = ("<pad>", "<bos>", "<eos>", "<mask>", "<sep>", "<unk>")
+SENTINELS = 32  # T5's markers of a hidden span, counted down from the top of the vocabulary
+Kind = Literal["bpe", "wordpiece"]
+
+
+class Tokenizer:
+    """A trained tokenizer with the six special ids: `pad`, `bos`, `eos`, `mask`, `sep`, `unk`."""
+
+    def __init__(self, inner: tokenizers.Tokenizer) -> None:
+        self.inner = inner
+        self.inner.encode_special_tokens = True  # a special token's name in a text is plain text
+        missing = [s for s in SPECIALS if inner.token_to_id(s) is None]
+        if missing:
+            raise ValueError(f"the tokenizer lacks the special token {missing[0]}")
+        self.pad, self.bos, self.eos, self.mask, self.sep, self.unk = (inner.token_to_id(s) for s in SPECIALS)
+
+    @classmethod
+    def train(cls, texts: Iterable[str], vocab_size: int = 2048, kind: Kind = "bpe") -> Tokenizer:
+        """Learn a vocabulary of at most `vocab_size` entries, special tokens and sentinels included.
+
+        ValueError if that leaves no room beside them and the alphabet.
+        """
+        smallest = len(SPECIALS) + SENTINELS + (256 if kind == "bpe" else 1)
+        if vocab_size < smallest:
+            raise ValueError(f"a {kind} vocabulary of {vocab_size} is too small: at least {smallest}")
+        learnt = vocab_size - SENTINELS
+        if kind == "bpe":
+            inner = tokenizers.Tokenizer(models.BPE())
+            inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+            inner.decoder = decoders.ByteLevel()
+            trainer = trainers.BpeTrainer(
+                vocab_size=learnt,
+                special_tokens=list(SPECIALS),
+                initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+                show_progress=False,
+            )
+        else:
+            inner = tokenizers.Tokenizer(models.WordPiece(unk_token="<unk>"))
+            inner.normalizer = normalizers.BertNormalizer(lowercase=True)
+            inner.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+            inner.decoder = decoders.WordPiece()
+            trainer = trainers.WordPieceTrainer(
+                vocab_size=learnt, special_tokens=list(SPECIALS), show_progress=False
+            )
+        inner.train_from_iterator(texts, trainer)
+        inner.add_special_tokens([f"<extra_{i}>" for i in reversed(range(SENTINELS))])
+        return cls(inner)
+
+    @property
+    def kind(self) -> Kind:
+        return "wordpiece" if isinstance(self.inner.model, models.WordPiece) else "bpe"
+
+    @property
+    def vocab_size(self) -> int:
+        return self.inner.get_vocab_size()
+
+    @cached_property
+    def sentinels(self) -> list[int]:
+        """Ids of <extra_0>, <extra_1>, …: the first is the highest id."""
+        return [self.inner.token_to_id(f"<extra_{i}>") for i in range(SENTINELS)]
+
+    @cached_property
+    def special_ids(self) -> frozenset[int]:
+        """Ids that stand for no text: never masked, never drawn as a random token."""
+        return frozenset([self.pad, self.bos, self.eos, self.mask, self.sep, self.unk, *self.sentinels])
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of a text, without special tokens."""
+        return self.inner.encode(text, add_special_tokens=False).ids
+
+    def encode_all(self, texts: Sequence[str]) -> list[list[int]]:
+        """Ids of many texts at once, on all cores."""
+        return [e.ids for e in self.inner.encode_batch(list(texts), add_special_tokens=False)]
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """The text of ids, special tokens left out."""
+        return self.inner.decode([int(i) for i in ids], skip_special_tokens=True)
+
+    def pieces(self, ids: Iterable[int]) -> list[str]:
+        """Each id as the text it stands for, to show how a text was cut."""
+        return [self.inner.decode([int(i)], skip_special_tokens=False) for i in ids]
+
+    def to_json(self) -> str:
+        return self.inner.to_str()
+
+    @classmethod
+    def from_json(cls, text: str) -> Tokenizer:
+        return cls(tokenizers.Tokenizer.from_str(text))
+
+    @classmethod
+    def load(cls, path: str | Path) -> Tokenizer:
+        """Read a tokenizer.json; ValueError if it is not one."""
+        try:
+            return cls.from_json(Path(path).read_text(encoding="utf-8"))
+        except Exception as error:
+            raise ValueError(f"{path} is no tokenizer: {error}") from error
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Tokenizer) and self.to_json() == other.to_json()
+
+    def __hash__(self) -> int:
+        return hash(self.to_json())

@@ -1,0 +1,1 @@
+"""The techniques that ship with llmlab, one file each."""
