@@ -43,11 +43,11 @@ check: .venv/.dev  ## style, types and the quick tests, in about two minutes
 
 test: .venv/.dev  ## everything but the benchmarks: style, types, tests, every notebook, the browser
 	@echo "[3] Tests and notebooks (at most 20 minutes on two cores)"
-	@$(ONE_THREAD) $(BIN)/python -m pytest tests course $(NBVAL) -m "not bench" $(PYTEST_FLAGS)
+	@$(ONE_THREAD) $(BIN)/python -m pytest tests $(wildcard course) $(NBVAL) -m "not bench" $(PYTEST_FLAGS)
 
 test-all: .venv/.bench  ## `make test` and the tests against peer libraries
 	@echo "[3] Tests, notebooks and comparisons with peers"
-	@$(ONE_THREAD) $(BIN)/python -m pytest tests course $(NBVAL) $(PYTEST_FLAGS)
+	@$(ONE_THREAD) $(BIN)/python -m pytest tests $(wildcard course) $(NBVAL) $(PYTEST_FLAGS)
 
 bench: .venv/.bench  ## time and memory side by side with peer libraries
 	@echo "[3] Benchmarks"
