@@ -47,6 +47,7 @@ class Source:
 
 
 _SOURCES: dict[str, Source] = {}
+_KINDS = {int: "a whole number", bool: "true or false", str: "a word"}
 
 
 def register(source: Source) -> None:
@@ -129,13 +130,17 @@ def _call(source: Source, words: list[str], options: dict[str, Any]) -> Corpus:
 
 def _checked(loader: Callable[..., Corpus], name: str, path: str | None, options: dict[str, Any]) -> Corpus:
     """Call `loader` after checking that it knows every option."""
-    known = [option for option in inspect.signature(loader).parameters if option != "path"]
-    for option in options:
+    parameters = inspect.signature(loader).parameters
+    known = [option for option in parameters if option != "path"]
+    for option, value in options.items():
         if option not in known:
             raise DataError(
                 f'corpus "{name}" has no option "{option}".{nearest(option, known)} '
                 f"It has {', '.join(known) or 'none'}."
             )
+        wanted = type(parameters[option].default)
+        if wanted in _KINDS and type(value) is not wanted:
+            raise DataError(f'corpus "{name}": {option} = {value!r} must be {_KINDS[wanted]}')
     return loader(**options) if path is None else loader(path, **options)
 
 

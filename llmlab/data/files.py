@@ -79,9 +79,8 @@ def _split_files(folder: Path) -> dict[str, Path]:
             )
         found[split] = file
     if found and "train" not in found:
-        raise DataError(
-            f"{folder}: it has {', '.join(f.name for f in found.values())} but no train file; add one, or rename it"
-        )
+        names = ", ".join(file.name for file in found.values())
+        raise DataError(f"{folder}: it has {names} but no train file; add one, or rename {names}")
     return found
 
 

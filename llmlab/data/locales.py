@@ -2,7 +2,8 @@
 
 1. No-break spaces are written as spaces, and marks for writing direction are left out.
 2. A name that reads alike in both languages is no translation, and is left out.
-3. Names that differ in a remark in brackets, such as old and new currencies, are kept in one split.
+3. The CLDR's French dates have no "1er" for the first of a month; we write it.
+4. Names that differ in a remark in brackets, such as old and new currencies, are kept in one split.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 LICENCE = "BSD-3-Clause (Babel), Unicode-3.0 (CLDR data)"
 DAYS = (dt.date(1900, 1, 1), 365 * 200)  # the first day, and how many follow it
 LARGEST = 99_999  # of the whole numbers in amounts and durations
+_FIRST = re.compile(r"(?<!\d)1 (?=[a-zéû]+ \d{4})")
 MOST = 200_000  # pairs: more would begin to exhaust what can be said
 
 _UNITS = (
@@ -37,7 +39,7 @@ _CURRENCIES = ("USD", "EUR", "GBP", "JPY", "CHF", "CAD", "INR", "BRL", "ZAR", "P
 
 
 def dates(language: str = "fr", size: int = 5000, seed: int = 0) -> Corpus:
-    """Return `size` different pairs (1 to 200,000): dates, times, durations, amounts, measures.
+    """Return `size` different pairs (3 to 200,000): dates, times, durations, amounts, measures.
 
     Columns: `source` (English) and `target` (`language`, a CLDR name such as "fr" or "pt-BR"). No
     date and no whole number is in two splits; a smaller size is the beginning of a larger one. 5,000 pairs
@@ -50,6 +52,8 @@ def dates(language: str = "fr", size: int = 5000, seed: int = 0) -> Corpus:
     rows: list[Example] = []
     for key, render in _phrases(random.Random(f"dates {seed}")):
         source, target = plain(render(english)), plain(render(other))
+        if other.language == "fr":
+            target = _FIRST.sub("1er ", target)
         if source not in keys and source.casefold() != target.casefold():
             keys[source] = key
             rows.append({"source": source, "target": target})
@@ -112,8 +116,10 @@ def _phrases(dice: random.Random) -> Iterator[tuple[str, Callable[[Locale], str]
         number = _number(dice)
         yield str(number), measure(number, dice.choice(_UNITS))
         number = _number(dice)
-        amount = Decimal(f"{number}.{dice.randrange(100):02}")
-        yield str(number), money(amount, dice.choice(_CURRENCIES))
+        currency, cents = dice.choice(_CURRENCIES), f"{dice.randrange(100):02}"
+        if not numbers.get_currency_precision(currency):
+            cents = "0"  # 7.95 yen would be rounded to the number 8, which may be in another split
+        yield str(number), money(Decimal(f"{number}.{cents}"), currency)
 
 
 def _number(dice: random.Random) -> int:
@@ -141,8 +147,8 @@ def sample(name: str, rows: list[Example], size: int | None, seed: int) -> list[
     """Return `size` of the rows, drawn by `seed`; all of them for None. DataError outside 3 to all."""
     if size is None:
         return rows
-    if not 3 <= size <= len(rows):
-        raise DataError(f"{name}: size = {size} must be 3 to {len(rows):,}, or None for all")
+    if not isinstance(size, int) or not 3 <= size <= len(rows):
+        raise DataError(f"{name}: size = {size!r} must be 3 to {len(rows):,}, or None for all")
     return random.Random(f"{name} {seed}").sample(rows, size)
 
 

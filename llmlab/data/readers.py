@@ -87,7 +87,8 @@ def _csv(file: Path) -> Iterator[Row]:
             yield Row(f"row {number} (line {line})", dict(zip(names, cells, strict=True)))
     except csv.Error as error:
         raise DataError(
-            f"{file}, line {lines.line_num}: {error}; close the double quotes there, or use .jsonl for very long text"
+            f"{file}, line {lines.line_num}: {error}; close the double quotes there, "
+            "or use .jsonl for very long text"
         ) from error
 
 

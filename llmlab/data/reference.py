@@ -163,11 +163,15 @@ def _hanging(block: str) -> str:
 
 def _is_prose(block: str) -> bool:
     """Tell sentences from code, grammar, tables and version notes."""
-    text = " ".join(block.split())
+    text = tidy(block)
     if _NOT_PROSE.search(block) or _VERSION_NOTE.match(text) or len(text.split()) < 5:
         return False
-    lead_in = text[:1].isupper() and " = " not in text and re.search(r"\b(the|is|are|to|of|a)\b", text)
-    return bool(_SENTENCE.fullmatch(text.removeprefix("* ")) or lead_in)
+    lead_in = (
+        text.removeprefix("- ")[:1].isupper()
+        and " = " not in text
+        and re.search(r"\b(the|is|are|to|of|a)\b", text, re.I)
+    )
+    return bool(_SENTENCE.fullmatch(text.removeprefix("- ")) or lead_in)
 
 
 def _rows(section: Section) -> Iterator[Example]:
