@@ -26,6 +26,7 @@ FILE_TYPES = (".txt", ".csv", ".tsv", ".jsonl", ".json", ".parquet")
 class Source:
     """A corpus that can be asked for: its name, what it holds, and where its loader is.
 
+    `columns` are those of its rows; where they depend on the main option, all that there may be.
     `loader` is "module:function", imported on first use. The function's first parameter is its
     main option: the one that a bare word sets, as in "tinytown:qa" or "tinytown-qa".
     """
@@ -198,9 +199,9 @@ for _name, _about, _licence, _columns, _loader in (
     ),
     (
         "tinytown",
-        "a small made-up world whose exact truth is known; many tasks (tinytown:qa, ...)",
-        "part of this kit",
-        ("depends on the task",),
+        "a made-up world of known truth; tasks documents, qa, summaries, ... (tinytown:qa); columns by task",
+        "MIT",
+        ("text", "prompt", "response", "source", "target", "label", "chosen", "rejected"),
         "llmlab.data.tinytown:tinytown",
     ),
 ):

@@ -130,6 +130,7 @@ def test_a_package_that_is_missing_is_left_out(monkeypatch):
         lambda data: b"",
         lambda data: data[: len(data) // 2],
         lambda data: data[:-3] + b"]]]",
+        lambda data: data.replace(b"1]", b"7]"),  # still JSON, but not what was written
         lambda data: b"\xff\x00 not a cache",
         lambda data: hashlib.sha256(b"not json").hexdigest().encode() + b"\nnot json",
     ],

@@ -73,6 +73,13 @@ def test_the_listing_tells_the_truth(made, name):
         assert licence in made[name].licence or (licence == "PSF-2.0" and "numpy" in name)
 
 
+def test_tinytown_is_asked_for_by_task():
+    made = corpus("tinytown:qa,size=50")
+    assert made.options["task"] == "qa" and made.fingerprint == corpus("tinytown-qa", size=50).fingerprint
+    listed = next(source for source in corpora() if source.name == "tinytown")
+    assert {"prompt", "response"} <= set(made.columns) & set(listed.columns)
+
+
 def test_describing_names_everything(made):
     text = describe(made["dates:de,size=300"])
     for part in (
