@@ -1,12 +1,25 @@
-"""Tinytown: a small world that writes stories, questions, requests and answers whose truth and entropy are known.
+"""Tinytown: a small world that writes stories, questions, requests and answers of known truth and entropy.
 
     tinytown("qa", size=2000, seed=0)            a Corpus with train, validation and test
     entropy("documents", "validation")           nats a row, exactly: the floor of the mean loss
     read("qa", (prompt, response), "validation") the decisions behind a row, recovered from its text alone
+    judge(prompt, response)                      the gold judge: any text in; harm, help, reward … out
 
-`nats` of a row is -ln p of its last column given the others (of the whole text, its end included, where there is
-one column), under the process of that row's split. What a fact is and how splits part them: `world.py`. How
-prompt and response join: `tasks.py`.
+`nats` of a row is -ln p of its last column given the others (of the whole text, its end included, where there
+is one column), under the process of that row's split. What a fact is and how splits part them: `world.py`.
+How prompt and response join: `tasks.py`. Whose harm, whose help: `conversation.py`, `constitution.py`.
+
+    documents     text                     stories
+    qa            prompt, response         a story and a question about it
+    summaries     source, target           a story and what happened in it, in a sentence
+    sentiment     text, label              a review: positive, negative or neutral
+    instructions  prompt, response         list, name, count, greet, rewrite politely, continue …
+    preferences   prompt, chosen, rejected all pairs of four answers to a prompt; `group` numbers the prompts
+    red_team      prompt, response         a harmful request and, alas, the answer that complies
+    critiques     prompt, response         what is wrong with an answer, by a principle
+    revisions     prompt, response         the answer, mended
+    judgements    prompt, response         which of two answers is better, (A) or (B)
+    mix           text                     all of these as running text, for pretraining; shares in `MIX`
 
 Simplifications:
 1. Rows are independent draws: within a split two may be equal, though that is rare.
@@ -18,14 +31,69 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Sequence
+from functools import partial
+from itertools import chain, islice
 
 from llmlab.data.corpus import SPLITS, Corpus, Example
 from llmlab.data.tinytown import grammar, parser
+from llmlab.data.tinytown.constitution import (
+    CRITIQUES,
+    JUDGEMENTS,
+    PRINCIPLES,
+    REVISIONS,
+    critique_prompt,
+    judgement_prompt,
+    revision_prompt,
+)
+from llmlab.data.tinytown.conversation import HELPFUL, RED_TEAM
+from llmlab.data.tinytown.gold import Judgement, judge
 from llmlab.data.tinytown.grammar import Derivation
-from llmlab.data.tinytown.tasks import TASKS, Task
+from llmlab.data.tinytown.preferences import groups
+from llmlab.data.tinytown.tasks import DOCUMENTS, INSTRUCTION, QA, SENTIMENT, SUMMARIES, Task
+from llmlab.data.tinytown.words import write
 from llmlab.data.tinytown.world import DEALT, split_of
 
-__all__ = ["TASKS", "entropy", "read", "split_of", "surprise", "tinytown"]
+__all__ = [
+    "MIX",
+    "PRINCIPLES",
+    "TASKS",
+    "Judgement",
+    "critique_prompt",
+    "entropy",
+    "judge",
+    "judgement_prompt",
+    "read",
+    "revision_prompt",
+    "split_of",
+    "surprise",
+    "tinytown",
+]
+
+TASKS: dict[str, Task] = {
+    "documents": DOCUMENTS,
+    "qa": QA,
+    "summaries": SUMMARIES,
+    "sentiment": SENTIMENT,
+    "instructions": INSTRUCTION,
+    "preferences": HELPFUL,  # as running text; its rows are made by `preferences.groups`
+    "red_team": RED_TEAM,
+    "critiques": CRITIQUES,
+    "revisions": REVISIONS,
+    "judgements": JUDGEMENTS,
+}
+MIX = {  # share of each task in the mixture
+    "documents": 0.25,
+    "qa": 0.15,
+    "summaries": 0.05,
+    "sentiment": 0.05,
+    "instructions": 0.15,
+    "preferences": 0.1,
+    "red_team": 0.05,
+    "critiques": 0.05,
+    "revisions": 0.05,
+    "judgements": 0.1,
+}
+TASKS["mix"] = Task(("text",), told=write.fork("task", {t: TASKS[t].text for t in MIX}, tuple(MIX.values())))
 
 
 def tinytown(task: str = "documents", size: int = 2000, seed: int = 0) -> Corpus:
@@ -38,9 +106,10 @@ def tinytown(task: str = "documents", size: int = 2000, seed: int = 0) -> Corpus
         raise ValueError(f"size = {size!r}: Tinytown needs a whole number of rows, 10 or more")
     held_out = size // 10
     counts = {"train": size - 2 * held_out, "validation": held_out, "test": held_out}
+    rows = _pairs if task == "preferences" else partial(_rows, process)
     return Corpus(
         name="tinytown",
-        splits={split: _rows(process, count, _rng(task, split, seed), split) for split, count in counts.items()},
+        splits={split: rows(count, _rng(task, split, seed), split) for split, count in counts.items()},
         source=f"Tinytown, task {task!r}: written by the generator in llmlab.data.tinytown, seed {seed}",
         licence="MIT (generated)",
         options={"task": task, "size": size, "seed": seed},
@@ -60,6 +129,10 @@ def _rng(task: str, split: str, seed: int) -> random.Random:
 
 def _rows(task: Task, count: int, rng: random.Random, split: str) -> list[Example]:
     return [_row(task, rng, split) for _ in range(count)]
+
+
+def _pairs(count: int, rng: random.Random, split: str) -> list[Example]:
+    return list(islice(chain.from_iterable(groups(rng, split)), count))
 
 
 def _row(task: Task, rng: random.Random, split: str) -> Example:
@@ -82,6 +155,8 @@ def read(task: str, texts: Sequence[str], split: str = "train") -> tuple[Derivat
 def entropy(task: str, split: str = "train") -> float:
     """Mean `nats` of a row of the task in the split, exactly, by summing over the grammar."""
     process = _task(task)
+    if task == "preferences":
+        return 0.0  # which answer is chosen follows from the pair
     return grammar.entropy(process.told, {"split": split}, given=process.given)
 
 

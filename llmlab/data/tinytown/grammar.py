@@ -31,7 +31,7 @@ Form = Callable[[Any], str]  # how a value is written: "kite", "a kite", "she"
 
 @dataclass(frozen=True, eq=False)
 class Domain:
-    """Values a name can take: all of them ever, those allowed given earlier decisions, what makes them differ.
+    """The values a name can take, those allowed after earlier decisions, and what makes them differ.
 
     `trait(value, env)` is all that later decisions may depend on, but for "another one than this".
     """
@@ -189,9 +189,14 @@ def _draw(count: int, weights: Sequence[float] | None, u: float) -> tuple[int, f
 States = dict[tuple, tuple[float, Env]]  # traits so far -> (probability, one memory that has them)
 
 
-def flow(node: Node, states: States, representative: Callable[[Sequence[Any]], Any] = lambda v: v[0]) -> tuple[
-    float, States
-]:
+def first(values: Sequence[Any]) -> Any:
+    """The first of some values: who stands for a class of options."""
+    return values[0]
+
+
+def flow(
+    node: Node, states: States, representative: Callable[[Sequence[Any]], Any] = first
+) -> tuple[float, States]:
     """Exact expected entropy (nats) of `node` from a distribution over memories, and where it leads.
 
     Memories with equal traits are merged, so the cost is that of the few traits, not of the many texts.
@@ -204,7 +209,8 @@ def flow(node: Node, states: States, representative: Callable[[Sequence[Any]], A
             nats, states = flow(part, states, representative)
             total += nats
         return total, states
-    total, after = 0.0, {}
+    total = 0.0
+    after: States = {}
     for traits, (mass, env) in states.items():
         if isinstance(node, By):
             branches, nats = [(1.0, traits, env, node.next(env))], 0.0

@@ -18,6 +18,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Any
 
 from llmlab.data.tinytown.grammar import Alt, By, Derivation, Env, Lit, Node, Pick, Ref, Seq
@@ -41,7 +42,7 @@ def parse(node: Node, text: str, env: Env | None = None) -> Derivation:
 def prefixes(node: Node, text: str, env: Env | None = None) -> Iterator[tuple[int, float, tuple, Env]]:
     """Each way to derive a beginning of `text`: (where it ends, nats, decisions, memory)."""
     pile: Any = (node, None)
-    todo = [(pile, 0, 0.0, (), dict(env or {}))]
+    todo: list[tuple[Any, int, float, tuple, Env]] = [(pile, 0, 0.0, (), dict(env or {}))]
     while todo:
         pile, at, nats, made, env = todo.pop()
         while pile is not None:
@@ -80,38 +81,68 @@ def tokens(text: str) -> list[str]:
 class State:
     """A place in the automaton: edges (words, next place), and in how many ways the text may end here."""
 
-    def __init__(self, edges: Iterable[tuple[frozenset[str], State]] = (), ends: int = 0) -> None:
+    def __init__(self, edges: Iterable[Edge] = (), ends: int = 0) -> None:
         self.edges, self.ends = list(edges), ends
 
 
+Edge = tuple[frozenset[str], State]
+Said = tuple[frozenset[str], Any] | None  # what was said last, and all before it
 Follow = Callable[[Env], State]  # what comes after, given the labels known so far
 
 
 def ambiguity(node: Node) -> str | None:
-    """A text that the automaton of `node` accepts along two paths, or None: then `node` is unambiguous."""
+    """A text that the automaton of `node` accepts along two paths, or None: then `node` is unambiguous.
+
+    Raises ValueError where two words touch: joined, they would be cut into other tokens than apart.
+    """
     start = _state(node, {}, _once(lambda known: State(ends=1)), _values(node))
-    todo: list[tuple[State, State, tuple]] = [(start, start, ())]
+    todo: list[tuple[State, State, Said]] = [(start, start, None)]
     seen = {(id(start), id(start))}
     while todo:
         left, right, said = todo.pop()
-        if (left is right and left.ends > 1) or (left is not right and left.ends and right.ends):
+        if left.ends > 1 if left is right else left.ends and right.ends:
             return _text(said)
-        for i, (words, here) in enumerate(left.edges):
-            for j, (others, there) in enumerate(right.edges):
-                if (left is right and j < i) or not (common := words & others):
-                    continue
-                step = (min(common), said)
-                if here is there and not (left is right and i == j):
-                    return _text(step)  # two paths meet again: whatever follows has both
-                if (id(here), id(there)) not in seen:
-                    seen.add((id(here), id(there)))
-                    todo.append((here, there, step))
+        for (words, here), (others, there), parted in _steps(left, right):
+            step = (words & others, said)
+            if here is there and parted:
+                return _text(_end(here, step))  # two paths meet again: whatever follows has both
+            if (id(here), id(there)) not in seen:
+                seen.add((id(here), id(there)))
+                todo.append((here, there, step))
+                if here is there and _touch(words, here):
+                    raise ValueError(f"two words touch: {_text(_end(here, step))!r}")
     return None
+
+
+def _steps(left: State, right: State) -> Iterator[tuple[Edge, Edge, bool]]:
+    """Pairs of edges on which two walkers can say the same, and whether they have parted by then."""
+    for i, edge in enumerate(left.edges):
+        if left is right:
+            yield edge, edge, False
+        for other in right.edges[i + 1 if left is right else 0 :]:
+            if not edge[0].isdisjoint(other[0]):
+                yield edge, other, True
+
+
+def _end(place: State, said: Said) -> Said:
+    """One way to go on to the end of a text."""
+    while not place.ends:
+        words, place = place.edges[0]
+        said = (words, said)
+    return said
+
+
+def _touch(words: frozenset[str], place: State) -> bool:
+    """Whether a word of the edge runs into a word of the next one."""
+    follow = (word for words_, _ in place.edges for word in words_)
+    return any(word[0].isalnum() for word in words) and any(word[0].isalnum() for word in follow)
 
 
 def vocabulary(node: Node) -> set[str]:
     """Every token that some text of `node` may hold."""
-    values, words, todo, seen = _values(node), set(), [node], set()
+    values, todo = _values(node), [node]
+    words: set[str] = set()
+    seen: set[int] = set()
     while todo:
         top = todo.pop()
         if id(top) in seen:
@@ -123,11 +154,11 @@ def vocabulary(node: Node) -> set[str]:
     return words
 
 
-def _text(said: tuple) -> str:
+def _text(said: Said) -> str:
     words: list[str] = []
-    while said:
-        word, said = said
-        words.append(word)
+    while said is not None:
+        choice, said = said
+        words.append(min(choice))
     return "".join(reversed(words))
 
 
@@ -144,17 +175,21 @@ def _once(follow: Follow) -> Follow:
     return state
 
 
+def _before(part: Node, follow: Follow, values: dict[str, list], known: Env) -> State:
+    return _state(part, known, follow, values)
+
+
 def _state(node: Node, known: Env, follow: Follow, values: dict[str, list]) -> State:
     if isinstance(node, Seq):
         for part in reversed(node.parts[1:]):
-            follow = _once(lambda seen, part=part, after=follow: _state(part, seen, after, values))
+            follow = _once(partial(_before, part, follow, values))
         return _state(node.parts[0], known, follow, values) if node.parts else follow(known)
     if isinstance(node, By) and node.name in known:
         return _state(node.cases[known[node.name]], known, follow, values)
     if isinstance(node, (By, Alt)):
-        named = isinstance(node, Alt) and node.name
+        # from here on the label is known, also where it follows from other decisions
         cases = [
-            _state(case, {**known, node.name: label} if named else known, follow, values)
+            _state(case, known if node.name is None else {**known, node.name: label}, follow, values)
             for label, case in node.cases.items()
         ]
         return State((edge for case in cases for edge in case.edges), sum(case.ends for case in cases))

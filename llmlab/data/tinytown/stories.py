@@ -1,19 +1,19 @@
 """The stories of Tinytown: six plots in three tones, about two people of one household.
 
-Early facts are needed late: who owns what, its colour, the street, the pet's name and the tone come back several
-sentences on, and there they are certain, so that attention has something to find.
+Early facts are needed late: who owns what, its colour, the street, the pet's name and the tone come back
+several sentences on, and there they are certain, so that attention has something to find.
 
 Simplifications:
 1. A story has two people; a plot has one event.
-2. Tone shows in one sentence and in the last but one: enough to be read off, little enough to be a style.
+2. Tone shows in the last two sentences; up to there a story is told in the same way in every tone.
 """
 
 from __future__ import annotations
 
 from llmlab.data.tinytown.grammar import Node
-from llmlab.data.tinytown.world import write
+from llmlab.data.tinytown.words import write
 
-one, seq, maybe, by = write.one, write.seq, write.maybe, write.by
+one, seq, maybe, by, fork = write.one, write.seq, write.maybe, write.by, write.fork
 
 OPENING = one(
     "<hero> <family> lives in <street> with {hero|her} <kin> <friend>.",
@@ -49,8 +49,8 @@ PASSING = one(  # scenery
 
 
 def tone(thanks: str, giver: str, taker: str, warm: str, grumpy: str) -> Node:
-    """How `taker` answers `giver`; `warm` and `grumpy` are one more line for the tone, `thanks` a plain one."""
-    return by(
+    """How `taker` answers `giver`; `thanks`, `warm` and `grumpy` are lines of the plot's own."""
+    return fork(
         "tone",
         {
             "warm": one(
@@ -65,6 +65,7 @@ def tone(thanks: str, giver: str, taker: str, warm: str, grumpy: str) -> Node:
                 f" {grumpy}",
             ),
         },
+        (0.4, 0.3, 0.3),
     )
 
 
@@ -204,9 +205,4 @@ WORK = seq(
 )  # fmt: skip
 
 PLOTS: dict[str, Node] = {"lost": LOST, "swap": SWAP, "pet": PET, "gift": GIFT, "share": SHARE, "work": WORK}
-TONES = {"warm": 0.4, "plain": 0.3, "grumpy": 0.3}
-STORY = write.fork(
-    "tone",
-    {name: seq(OPENING, write.fork("plot", PLOTS), MOOD) for name in TONES},
-    tuple(TONES.values()),
-)
+STORY = seq(OPENING, fork("plot", PLOTS), MOOD)

@@ -1,8 +1,9 @@
 """The tasks on stories: documents, questions, summaries, sentiment and instructions.
 
 The convention of the kit is prompt, then response, joined by nothing. A prompt ends with a label and a colon
-("Answer:"), a response begins with one space: then byte-level BPE cuts the same way with and without the response,
-and an answer's first word is the very token that the story used. Responses hold no line break.
+("Answer:"), a response begins with one space: then byte-level BPE cuts the prompt the same way with and
+without the response, and an answer's first word is the very token that the story used. Responses hold no line
+break. Targets of summaries and labels, which may be sequences of their own, begin without the space.
 
 Simplifications:
 1. Questions are about one fact or one step away from one (a sum, a job's place, who is not the loser).
@@ -15,9 +16,12 @@ from dataclasses import dataclass
 
 from llmlab.data.tinytown.grammar import Lit, Node, Seq
 from llmlab.data.tinytown.stories import GOING, KEEPING, OPENING, OWNING, PLOTS, STORY, WORKING
-from llmlab.data.tinytown.world import write
+from llmlab.data.tinytown.words import write
 
 one, seq, by, fork = write.one, write.seq, write.by, write.fork
+
+
+NOTHING = Lit("")
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,7 +30,7 @@ class Task:
 
     columns: tuple[str, ...]
     told: Node
-    given: Node = Lit("")
+    given: Node = NOTHING
     joint: str = ""
 
     @property
@@ -151,10 +155,13 @@ SETTINGS: dict[str, Node] = {
     "keeping": seq(OPENING, KEEPING),
     "sharing": seq(OPENING, one(" {hero} has <n|n> <fruit>.", " There are <n|n> <fruit> in the kitchen.")),
 }
-_ANYWHERE = {
+_ANYWHERE: dict[str, tuple[str, str | Node]] = {
     "people": ("List the people.", " {hero} and {friend}"),
     "count on": ("Count on from <m|n>.", " {m+1|n}, {m+2|n}, {m+3|n}"),
-    "greet": ("Greet <asked> in one sentence.", one(" Hello, {asked}, how are you?", " Good morning, dear {asked}.")),
+    "greet": (
+        "Greet <asked> in one sentence.",
+        one(" Hello, {asked}, how are you?", " Good morning, dear {asked}."),
+    ),
     "address": ("Write the address of {hero}.", " {hero} {family}, {street}"),
     "continue": ("Continue the story.", GOING),
 }
@@ -162,10 +169,16 @@ INSTRUCTIONS: dict[str, dict[str, tuple[str, str | Node]]] = {
     "owning": {
         "owner": ("Name the owner of the <which>.", " {owner}"),
         "things": ("List what they own.", " {shade|a} {thing} and {shade2|a} {thing2}"),
-        "sentence": ("Answer in a full sentence: who owns the <which>?", " The {its shade} {which} belongs to {owner}."),
+        "sentence": (
+            "Answer in a full sentence: who owns the <which>?",
+            " The {its shade} {which} belongs to {owner}.",
+        ),
         "polite": (
             'Say this politely: "Give me the <which>!"',
-            one(' "Could you please give me the {which}, {owner}?"', ' "May I please have the {which}, {owner}?"'),
+            one(
+                ' "Could you please give me the {which}, {owner}?"',
+                ' "May I please have the {which}, {owner}?"',
+            ),
         ),
         "colours": ("List the colours.", " {shade} and {shade2}"),
     },
@@ -174,8 +187,8 @@ INSTRUCTIONS: dict[str, dict[str, tuple[str, str | Node]]] = {
         "workplace": ("Say where <asked> works.", " at the {job of asked|work}"),
         "jobs": ("List the jobs.", " {job} and {job2}"),
         "polite": (
-            'Say this politely: "Move, <asked>!"',
-            one(' "Could you please move a little, {asked}?"', ' "Excuse me, {asked}, may I pass?"'),
+            'Say this politely: "Out of my way, <asked>!"',
+            one(' "Could you please let me pass, {asked}?"', ' "Excuse me, {asked}, may I pass?"'),
         ),
     },
     "keeping": {
@@ -187,14 +200,17 @@ INSTRUCTIONS: dict[str, dict[str, tuple[str, str | Node]]] = {
         "eat": ("Count what is left when they eat <k|n>.", " {n-k|n}"),
         "polite": (
             'Say this politely: "Give me the {fruit}!"',
-            one(' "Could you please pass me the {fruit}, {friend}?"', ' "May I please have some {fruit}, {friend}?"'),
+            one(
+                ' "Could you please pass me the {fruit}, {friend}?"',
+                ' "May I please have some {fruit}, {friend}?"',
+            ),
         ),
     },
 }
 
 
 def _instructions() -> Task:
-    known = {setting: {**_ANYWHERE, **special} for setting, special in INSTRUCTIONS.items()}
+    known = {setting: _ANYWHERE | special for setting, special in INSTRUCTIONS.items()}
     asked = {s: fork("instruction", {name: pair[0] for name, pair in of.items()}) for s, of in known.items()}
     told = {s: by("instruction", {name: pair[1] for name, pair in of.items()}) for s, of in known.items()}
     cases = {s: seq(story, "\nInstruction: ", asked[s], "\nAnswer:") for s, story in SETTINGS.items()}
@@ -202,10 +218,4 @@ def _instructions() -> Task:
 
 
 DOCUMENTS = Task(("text",), told=STORY)
-TASKS: dict[str, Task] = {
-    "documents": DOCUMENTS,
-    "qa": QA,
-    "summaries": SUMMARIES,
-    "sentiment": SENTIMENT,
-    "instructions": _instructions(),
-}
+INSTRUCTION = _instructions()
