@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ from torch import Tensor
 from .batch import pad
 from .cache import Cache
 from .model import Transformer
+from .rollout import Responses
 from .seeds import generator
 
 
@@ -103,6 +104,17 @@ def generate(
             tokens = new[:, None] if cached else torch.cat([tokens, new[:, None]], 1)
     used = int(mask.any(0).sum())
     return Generated(out[:, :used].clone(), mask[:, :used].clone())
+
+
+def respond(model: Transformer, prompts: Sequence[str], **settings: Any) -> Responses:
+    """Answer B prompts in text with the model's own tokenizer; `settings` as in `generate`, greedy unless told otherwise."""
+    tok = model.tokenizer
+    if tok is None:
+        raise ValueError("this model has no tokenizer, so it reads no text: give it one, model.tokenizer = ...")
+    ids = [[tok.bos, *row] for row in tok.encode_all(prompts)]
+    known = {"temperature": 0.0, "stop": tok.eos, "pad_id": tok.pad, "bos": tok.bos}
+    out = generate(model, ids, **(known | settings))
+    return Responses([tok.decode(row) for row in out.rows()], out.tokens, out.mask)
 
 
 def choose(logits: Tensor, temperature: float, top_k: int, top_p: float, uniform: Tensor | None) -> Tensor:

@@ -64,7 +64,7 @@ def fit(run: Run, steps: int | None, progress: Progress | bool | None) -> None:
         raise RuntimeError("another run is training in this process: stop it first, or wait for it")
     try:
         tune_process()
-        run._stopped = ""
+        run.stopped = ""
         show = choose_progress(progress)
         with torch.random.fork_rng(devices=[]), _interruptible(run):
             _prepare(run)
@@ -97,7 +97,7 @@ def _train(run: Run, target: int, show: Progress) -> None:
     stream = _batches(run)
     if at.step == 0 and not run.evaluations:
         _evaluate(run, show)
-    while at.step < target and not run._stopped:
+    while at.step < target and not run.stopped:
         run.model.train()
         metrics = _step(run, [next(stream) for _ in range(settings.accumulate)], horizon)
         at.step += 1
@@ -110,7 +110,7 @@ def _train(run: Run, target: int, show: Progress) -> None:
         if run.folder and settings.save_every and at.step % settings.save_every == 0 and at.step < target:
             at.rng = torch.get_rng_state()
             run.save(run.folder)
-    if run._stopped and run.history and run.evaluations[-1]["step"] != at.step:
+    if run.stopped and run.history and run.evaluations[-1]["step"] != at.step:
         _evaluate(run, show)
     if settings.keep_best and run.best and at.step >= target:
         with torch.no_grad():
@@ -206,7 +206,7 @@ def _interruptible(run: Run) -> Iterator[None]:
         return
 
     def asked(number: int, frame: Any) -> None:
-        if run._stopped:
+        if run.stopped:
             raise KeyboardInterrupt
         run.stop("interrupted")
 

@@ -57,8 +57,8 @@ class Lines(Progress):
         self.say(f"step {metrics['step']:>5}: {summary(metrics)}")
 
     def finish(self, run: Run) -> None:
-        if run._stopped:
-            self.say(f"{run._stopped} at step {run.steps}; the model is usable, fit() goes on from here")
+        if run.stopped:
+            self.say(f"{run.stopped} at step {run.steps}; the model is usable, fit() goes on from here")
         self.say(f"{run.steps} steps in {time.perf_counter() - self.began:.1f} s")
 
     def say(self, text: str) -> None:

@@ -15,7 +15,7 @@ from .batch import Batch, Chunk, Order
 from .catalogue import make, techniques as catalogue
 from .data import Corpus
 from .data.memory import as_corpus
-from .generate import evaluating, generate
+from .generate import evaluating, respond
 from .hooks import Hooks, check_company
 from .hookspecs import hookimpl
 from .model import ModelConfig, Transformer
@@ -107,7 +107,7 @@ class Run:
         self.optimizer: torch.optim.Optimizer | None = None
         self._rows: dict[str, Sequence[dict[str, Any]]] = {}
         self._losses: dict[tuple[str, int, int], dict[str, float]] = {}
-        self._stopped = ""
+        self.stopped = ""  # why the last fit ended early
 
     # -- putting it together -----------------------------------------------------------------------------------
 
@@ -212,7 +212,7 @@ class Run:
 
     def stop(self, reason: str = "stopped") -> None:
         """End a running fit after the step in hand."""
-        self._stopped = reason
+        self.stopped = reason
 
     # -- measuring ---------------------------------------------------------------------------------------------
 
@@ -261,12 +261,7 @@ class Run:
 
     def respond(self, prompts: Sequence[str], **settings: Any) -> Responses:
         """Answer B prompts; `settings` are those of `generate`, greedy unless told otherwise."""
-        tok = self.tokenizer
-        ids = [[tok.bos, *row] for row in tok.encode_all(prompts)]
-        settings = {"temperature": 0.0, "stop": tok.eos, "pad_id": tok.pad, "bos": tok.bos} | settings
-        settings.setdefault("seed", self.seed)
-        out = generate(self.model, ids, **settings)
-        return Responses([tok.decode(row) for row in out.rows()], out.tokens, out.mask)
+        return respond(self.model, prompts, **({"seed": self.seed} | settings))
 
     def generate(self, prompt: str | Sequence[str], **settings: Any) -> Any:
         """Continue a text, or each of several; `temperature`, `top_k`, `top_p`, `max_new_tokens`, `seed` as in `generate`."""

@@ -1,0 +1,5 @@
+"""`python -m llmlab` is the `llmlab` command."""
+
+from .cli import main
+
+main()
