@@ -1,11 +1,11 @@
 """llmlab: how large language models are trained, one technique a plugin.
 
-    from llmlab import Run, Training, corpus, load, techniques
-    from llmlab_plugins.sft import SFT
-    from llmlab_plugins.lora import LoRA
+from llmlab import Run, Training, corpus, load, techniques
+from llmlab_plugins.sft import SFT
+from llmlab_plugins.lora import LoRA
 
-    run = Run([SFT(), LoRA(rank=4)], data=corpus("facts"), model=load("tiny-gpt"))
-    run.fit()
+run = Run([SFT(), LoRA(rank=4)], data=corpus("facts"), model=load("tiny-gpt"))
+run.fit()
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _HOMES = {
     "record_attention": "model",
     "techniques": "catalogue",
 }
-__all__ = sorted(_HOMES)  # noqa: PLE0605
+__all__ = sorted(_HOMES)
 
 if TYPE_CHECKING:
     from .batch import Batch as Batch

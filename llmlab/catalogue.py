@@ -12,7 +12,7 @@ import pkgutil
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from importlib import import_module, metadata, util
 from pathlib import Path
 from types import ModuleType
@@ -91,7 +91,7 @@ def make(description: Any) -> Any:
 def _entries(folders: str) -> Iterator[Entry]:
     package = import_module(SHIPPED)
     for module in sorted(m.name for m in pkgutil.iter_modules(package.__path__) if not m.name.startswith("_")):
-        yield from _load(module, "shipped", lambda m=module: import_module(f"{SHIPPED}.{m}"))
+        yield from _load(module, "shipped", partial(import_module, f"{SHIPPED}.{module}"))
     for point in metadata.entry_points(group=GROUP):
         origin = f"{point.dist.name} {point.dist.version}" if point.dist else "an installed package"
         yield from _load(point.name, origin, point.load)
@@ -99,7 +99,7 @@ def _entries(folders: str) -> Iterator[Entry]:
         if not Path(folder).is_dir():
             _complain(FileNotFoundError(f"{FOLDERS} names {folder}, which is no folder"), folder)
         for path in sorted(Path(folder).glob("[!_]*.py")):
-            yield from _load(path.stem, str(path), lambda path=path: _from_file(path))
+            yield from _load(path.stem, str(path), partial(_from_file, path))
 
 
 def _load(name: str, source: str, importer: Callable[[], Any]) -> list[Entry]:

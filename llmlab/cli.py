@@ -11,13 +11,14 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import click
 import typer
 
 if TYPE_CHECKING:
     from .run import Run
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None, help="Train small language models.")
+app = typer.Typer(
+    add_completion=False, no_args_is_help=True, rich_markup_mode=None, help="Train small language models."
+)
 
 Model = Annotated[str, typer.Argument(help="A bundled model's name, or a run folder.")]
 
@@ -57,8 +58,10 @@ def run(
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
     set_: Annotated[list[str] | None, typer.Option("--set", help="Any knob: lora.rank=4, training.clip=0.5.")] = None,
     out: Annotated[Path | None, typer.Option(help="Run folder; default runs/<techniques>-<number>.")] = None,
-    resume: Annotated[bool, typer.Option(help="Go on with the run folder given instead of techniques.")] = False,
-    quiet: Annotated[bool, typer.Option(help="Show no progress.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the run folder given instead of techniques.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
 ) -> None:
     """Train a model and write a run folder."""
     from .run import Run
@@ -100,7 +103,7 @@ def _new_run(
     from .technique import needs_of
     from .training import Training
 
-    knobs: dict[str, dict[str, Any]] = {name.lower(): {} for name in names} | {"training": {}}
+    knobs: dict[str, dict[str, Any]] = {name.lower(): {} for name in [*names, "training"]}
     for setting in settings:
         path, equals, value = setting.partition("=")
         owner, dot, knob = path.partition(".")
@@ -141,7 +144,7 @@ def _report(made: Run) -> None:
     losses = [e["loss"] for e in made.evaluations if "loss" in e]
     if losses:
         print(f"validation loss {losses[0]:.3f} -> {losses[-1]:.3f}")
-    print(f"saved in {made.folder}; try: llmlab generate {made.folder} \"...\"")
+    print(f'saved in {made.folder}; try: llmlab generate {made.folder} "..."')
 
 
 MaxNew = Annotated[int, typer.Option(help="Most tokens to write.")]
@@ -246,21 +249,25 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command and turn every error into one line and an exit status: 2 for wrong use, 1 for the rest."""
     warnings.showwarning = lambda message, *_: print(f"llmlab: {message}", file=sys.stderr)
     try:
-        status = app(arguments, standalone_mode=False)
+        status = app(arguments, prog_name="llmlab", standalone_mode=False)
         sys.exit(status or 0)
-    except click.exceptions.NoArgsIsHelpError as error:
-        print(error.format_message())
-        sys.exit(2)
-    except click.ClickException as error:
-        _fail(error.format_message(), 2)
-    except click.exceptions.Abort:
-        _fail("stopped", 130)
-    except KeyboardInterrupt:
+    except (typer.Abort, KeyboardInterrupt):
         _fail("stopped", 130)
     except Exception as error:
         if os.environ.get("LLMLAB_DEBUG"):
             raise
+        if hasattr(error, "format_message"):  # typer: the command itself was written wrongly
+            _fail(_usage(error), 2)
         _fail("; ".join([str(error) or type(error).__name__, *getattr(error, "__notes__", [])]), 1)
+
+
+def _usage(error: Any) -> str:
+    """A wrong command as one line: what is wrong with it, and where help is."""
+    if type(error).__name__ == "NoArgsIsHelpError":
+        return "give a command: list, run, generate, chat or lab; see llmlab --help"
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context else "llmlab"
+    return f"{error.format_message().rstrip('.')}; see {command} --help"
 
 
 def _fail(message: str, status: int) -> None:

@@ -106,12 +106,15 @@ def generate(
     return Generated(out[:, :used].clone(), mask[:, :used].clone())
 
 
-def respond(model: Transformer, prompts: Sequence[str], **settings: Any) -> Responses:
-    """Answer B prompts in text with the model's own tokenizer; `settings` as in `generate`, greedy unless told otherwise."""
+def respond(model: Transformer, prompts: Sequence[str] | Sequence[list[int]], **settings: Any) -> Responses:
+    """Answer B prompts, texts or ids that start with BOS, in text, by the model's own tokenizer.
+
+    `settings` are those of `generate`, greedy unless told otherwise.
+    """
     tok = model.tokenizer
     if tok is None:
         raise ValueError("this model has no tokenizer, so it reads no text: give it one, model.tokenizer = ...")
-    ids = [[tok.bos, *row] for row in tok.encode_all(prompts)]
+    ids: list[list[int]] = [[tok.bos, *tok.encode(p)] if isinstance(p, str) else p for p in prompts]
     known = {"temperature": 0.0, "stop": tok.eos, "pad_id": tok.pad, "bos": tok.bos}
     out = generate(model, ids, **(known | settings))
     return Responses([tok.decode(row) for row in out.rows()], out.tokens, out.mask)

@@ -8,7 +8,7 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -48,7 +48,8 @@ class Hooks:
             if name not in SPECS:
                 near = difflib.get_close_matches(name, SPECS, 1)
                 raise ValueError(
-                    f"{label}.{name} is no hook: " + (f"did you mean {near[0]}?" if near else f"one of {', '.join(SPECS)}")
+                    f"{label}.{name} is no hook: "
+                    + (f"did you mean {near[0]}?" if near else f"one of {', '.join(SPECS)}")
                 )
         if not hooks:
             raise TypeError(f"{label} has no hook: mark its methods with @hookimpl")
@@ -106,10 +107,10 @@ class Hooks:
     def _trace(self) -> None:
         started: list[float] = []
 
-        def before(hook: str, impls: list[Any], arguments: dict[str, Any]) -> None:
+        def before(hook: str, impls: Sequence[Any], arguments: Mapping[str, Any]) -> None:
             started.append(time.perf_counter())
 
-        def after(outcome: Any, hook: str, impls: list[Any], arguments: dict[str, Any]) -> None:
+        def after(outcome: Any, hook: str, impls: Sequence[Any], arguments: Mapping[str, Any]) -> None:
             took = (time.perf_counter() - started.pop()) * 1e3
             names = " ".join(i.plugin_name for i in reversed(impls)) or "nobody"
             print(f"llmlab: {hook} -> {names} ({took:.2f} ms)", file=sys.stderr)

@@ -82,8 +82,11 @@ def fit(run: Run, steps: int | None, progress: Progress | bool | None) -> None:
 def _prepare(run: Run) -> None:
     at = run.position
     own(run.model)  # it may have been passed on since the last fit
+    run.model.source = None  # no longer what was loaded or saved
     if run.optimizer is None:
-        run.optimizer = make_optimizer([(n, p) for n, p in named_parameters(run.model) if p.requires_grad], run.training)
+        run.optimizer = make_optimizer(
+            [(n, p) for n, p in named_parameters(run.model) if p.requires_grad], run.training
+        )
     if at.rng is None:  # the run's first fit
         torch.manual_seed(derive(run.seed, "fit"))
         run.hooks.call("before_fit", run=run)
@@ -103,12 +106,12 @@ def _train(run: Run, target: int, show: Progress) -> None:
         at.step += 1
         metrics = {"step": at.step, **metrics}
         run.history.append(metrics)
-        run.hooks.call("after_step", run=run, step=at.step, metrics=metrics)
         show.step(run, metrics)
         if at.step % settings.evaluation_interval == 0 or at.step == target:
             _evaluate(run, show)
+        at.rng = torch.get_rng_state()  # so that a save from a hook resumes exactly, too
+        run.hooks.call("after_step", run=run, step=at.step, metrics=metrics)
         if run.folder and settings.save_every and at.step % settings.save_every == 0 and at.step < target:
-            at.rng = torch.get_rng_state()
             run.save(run.folder)
     if run.stopped and run.history and run.evaluations[-1]["step"] != at.step:
         _evaluate(run, show)

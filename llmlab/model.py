@@ -92,9 +92,7 @@ class ModelConfig:
         return cls(**values)
 
 
-_LLAMA = dict(
-    positions="rotary", norm="rmsnorm", norm_eps=1e-6, activation="silu", gated=True, bias="none", tied=False
-)
+_LLAMA = dict(positions="rotary", norm="rmsnorm", norm_eps=1e-6, activation="silu", gated=True, bias="none", tied=False)
 PRESETS: dict[str, dict[str, Any]] = {
     "transformer": dict(  # Vaswani et al. 2017
         family="encoder-decoder",
@@ -155,9 +153,7 @@ class Stack(nn.Module):
     ) -> Tensor:
         past, new = (cache.length if cache else 0), tokens.size(1)
         if past + new > self.context:
-            raise ValueError(
-                f"{past + new} tokens do not fit the model's context of {self.context}: shorten the text"
-            )
+            raise ValueError(f"{past + new} tokens do not fit the model's context of {self.context}: shorten the text")
         positions = self.positions(new, past, keep).to(tokens.device)
         angles = None if self.rotary is None else self.rotary(positions)
         x = self.embeddings(tokens, positions, types)
@@ -196,6 +192,8 @@ class Transformer(nn.Module):
         self.config = config
         self.tokenizer: Tokenizer | None = None
         self.adaptations: dict[str, dict[str, Any]] = {}
+        self.source: str | None = None  # where the same weights can be loaded from
+        self.lent = False  # shares tensors with another model
         both = config.family == "encoder-decoder"
         self.encoder = Stack(config, causal=False) if config.family != "decoder" else None
         self.decoder = Stack(config, causal=True, cross=both) if config.family != "encoder" else None

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from torch import nn
-
+from .model import Transformer
 from .surgery import named_parameters
 
 
@@ -50,7 +49,7 @@ class Parameters(list[Row]):
     __repr__ = __str__
 
 
-def parameter_table(model: nn.Module) -> Parameters:
+def parameter_table(model: Transformer) -> Parameters:
     """List every parameter of `model` once (tied ones under their first name)."""
     owners = {name: owner for owner, a in model.adaptations.items() for name in a["parameters"]}
     return Parameters(

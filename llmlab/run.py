@@ -12,7 +12,8 @@ from torch import Tensor
 
 from . import loop
 from .batch import Batch, Chunk, Order
-from .catalogue import make, techniques as catalogue
+from .catalogue import make
+from .catalogue import techniques as catalogue
 from .data import Corpus
 from .data.memory import as_corpus
 from .generate import evaluating, respond
@@ -47,7 +48,8 @@ class State(defaultdict[str, dict[str, Any]]):
     """What each technique remembers between steps, `run.state[self]`; kept in checkpoints."""
 
     def __missing__(self, key: Any) -> dict[str, Any]:
-        self[key] = kept = {}
+        kept: dict[str, Any] = {}
+        self[key] = kept
         return kept
 
     def __getitem__(self, key: Any) -> dict[str, Any]:
@@ -91,7 +93,7 @@ class Run:
         self.data = None if data is None else as_corpus(data)
         check_company(self.techniques, self.hooks, None, self.data.columns if self.data else None)
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        self.source = getattr(model, "source", None)  # where a model that was given can be loaded from again
+        self.source = model.source if model else None  # where a model that was given can be loaded from again
         self.given = model is not None
         self.model = self._make_model(model, config, tokenizer)
         check_company(self.techniques, self.hooks, self.model.config.family, None)
@@ -115,7 +117,10 @@ class Run:
         self, model: Transformer | None, config: ModelConfig | str | None, tokenizer: Tokenizer | None
     ) -> Transformer:
         if model is not None:
+            if config is not None:
+                raise ValueError("give a run a model or a config, not both: the model has its own")
             copy = pass_on(model)
+            copy.source = None  # it is about to change
             copy.tokenizer = tokenizer or copy.tokenizer
             return copy.to(self.device)
         config = ModelConfig.preset(config) if isinstance(config, str) else config or ModelConfig()
@@ -132,8 +137,7 @@ class Run:
         if self.data is None:
             raise ValueError("a run without a model needs data to learn a tokenizer from, or a tokenizer")
         text = (v for row in self.data["train"] for v in row.values() if isinstance(v, str))
-        kind = "wordpiece" if config.family == "encoder" else "bpe"
-        return Tokenizer.train(text, config.vocab_size, kind)
+        return Tokenizer.train(text, config.vocab_size, "wordpiece" if config.family == "encoder" else "bpe")
 
     def _adapt(self) -> None:
         ranked = sorted(self.techniques, key=lambda t: needs_of(t).kind == "adaptation")  # heads before wrappers
@@ -259,8 +263,8 @@ class Run:
 
     # -- asking ------------------------------------------------------------------------------------------------
 
-    def respond(self, prompts: Sequence[str], **settings: Any) -> Responses:
-        """Answer B prompts; `settings` are those of `generate`, greedy unless told otherwise."""
+    def respond(self, prompts: Sequence[str] | Sequence[list[int]], **settings: Any) -> Responses:
+        """Answer B prompts, texts or ids; `settings` are those of `generate`, greedy unless told otherwise."""
         return respond(self.model, prompts, **({"seed": self.seed} | settings))
 
     def generate(self, prompt: str | Sequence[str], **settings: Any) -> Any:
@@ -277,7 +281,9 @@ class Run:
             raise ValueError("no technique implements score: add a reward to the run")
         for reward in rewards:
             if tuple(reward.shape) != (len(responses),):
-                raise ValueError(f"a reward has shape {tuple(reward.shape)}: one number a response is ({len(responses)},)")
+                raise ValueError(
+                    f"a reward has shape {tuple(reward.shape)}: one number a response is ({len(responses)},)"
+                )
         return torch.stack([r.float() for r in rewards]).sum(0)
 
     def generator(self, *purpose: object) -> torch.Generator:
@@ -303,5 +309,3 @@ class Run:
         names = ", ".join(type(t).__name__ for t in self.techniques)
         data = self.data.name if self.data else "no data"
         return f"Run([{names}], {data}, {self.steps} of {self.training.steps} steps)"
-
-

@@ -1,9 +1,9 @@
 """A run on disk: `run.json` (how to do it again), the model, and a checkpoint (how to go on).
 
-    runs/x/run.json                techniques, data, training, seed: a few lines to read and to repeat
-           model.safetensors       all weights under their plain names; with config.json and tokenizer.json
-           checkpoint.safetensors  weights, optimiser, place in the data, batches made and not yet used
-           history.jsonl           one line a step
+runs/x/run.json                techniques, data, training, seed: a few lines to read and to repeat
+       model.safetensors       all weights under their plain names; with config.json and tokenizer.json
+       checkpoint.safetensors  weights, optimiser, place in the data, batches made and not yet used
+       history.jsonl           one line a step
 """
 
 from __future__ import annotations
@@ -173,6 +173,7 @@ def save(run: Run, folder: Path) -> Path:
     write_atomic(folder / "history.jsonl", "".join(json.dumps(row) + "\n" for row in run.history))
     write_atomic(folder / "run.json", json.dumps(recipe(run) | {"results": run.metrics}, indent=2) + "\n")
     run.folder = folder
+    run.model.source = str(folder)
     return folder
 
 
@@ -208,7 +209,9 @@ def load(folder: Path, data: Any = None) -> Run:
     run.optimizer = make_optimizer(trained, run.training)
     for name, p in trained:
         if name in tree["optimizer"]:
-            run.optimizer.state[p] = {k: v.to(p.device) if k != "step" else v for k, v in tree["optimizer"][name].items()}
+            run.optimizer.state[p] = {
+                k: v.to(p.device) if k != "step" else v for k, v in tree["optimizer"][name].items()
+            }
     run.folder = folder
     return run
 

@@ -10,14 +10,16 @@ import difflib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from .seeds import derive
 
-M = TypeVar("M", bound=nn.Module)
+if TYPE_CHECKING:
+    from .model import Transformer
+
 Targets = Sequence[str] | Callable[[str, nn.Module], bool]
 
 
@@ -113,7 +115,9 @@ def _suggest(target: str, model: nn.Module) -> str:
     return f"did you mean {near[0]!r}?" if near else f"this model has {', '.join(names)}"
 
 
-def adapt(model: nn.Module, name: str, knobs: dict[str, Any], strict: bool, seed: int, build: Callable[[], Any]) -> None:
+def adapt(
+    model: Transformer, name: str, knobs: dict[str, Any], strict: bool, seed: int, build: Callable[[], Any]
+) -> None:
     """Let the technique `name` change `model` through `build`, and note what it added in `model.adaptations`.
 
     A technique met again continues the parameters it has; with other knobs that is a ValueError if `strict`.
@@ -141,27 +145,26 @@ def adapt(model: nn.Module, name: str, knobs: dict[str, Any], strict: bool, seed
         model.adaptations[name] = {"knobs": knobs, "parameters": added}
 
 
-def pass_on(model: M) -> M:
+def pass_on(model: Transformer) -> Transformer:
     """A model of its own structure that shares every tensor with `model`; `own` clones those that will train."""
     memo: dict[int, Any] = {id(p): nn.Parameter(p.data, requires_grad=p.requires_grad) for p in model.parameters()}
     memo |= {id(b): b for b in model.buffers()}
-    tokenizer = getattr(model, "tokenizer", None)
-    memo[id(tokenizer)] = tokenizer
+    memo[id(model.tokenizer)] = model.tokenizer
     copy = deepcopy(model, memo)
-    model.lent = copy.lent = True  # type: ignore[assignment]
+    model.lent = copy.lent = True
     return copy
 
 
-def own(model: nn.Module) -> None:
+def own(model: Transformer) -> None:
     """Give the trainable tensors of a model that shares storage with another a storage of their own."""
-    if getattr(model, "lent", False):
+    if model.lent:
         for parameter in model.parameters():
             if parameter.requires_grad:
                 parameter.data = parameter.data.clone()
-        model.lent = False  # type: ignore[assignment]
+        model.lent = False
 
 
-def merge(model: M, *names: str) -> M:
+def merge(model: Transformer, *names: str) -> Transformer:
     """A model with the weight updates of `names` (default: of every adaptation) folded in, W + ΔW.
 
     The given model does not change. ValueError where a technique is no change of a weight.
@@ -169,12 +172,12 @@ def merge(model: M, *names: str) -> M:
     return _strip(model, names, lambda wrapper: wrapper.merged())
 
 
-def detach(model: M, *names: str) -> M:
+def detach(model: Transformer, *names: str) -> Transformer:
     """A model without the wrappers of `names` (default: of every adaptation); the layers inside are as they were."""
     return _strip(model, names, lambda wrapper: wrapper.base)
 
 
-def _strip(model: M, names: Sequence[str], inside: Callable[[Wrapper], nn.Module]) -> M:
+def _strip(model: Transformer, names: Sequence[str], inside: Callable[[Wrapper], nn.Module]) -> Transformer:
     unknown = [n for n in names if n not in model.adaptations]
     if unknown:
         raise ValueError(f"the model carries no {unknown[0]!r}: it has {', '.join(model.adaptations) or 'nothing'}")
@@ -189,9 +192,7 @@ def _strip(model: M, names: Sequence[str], inside: Callable[[Wrapper], nn.Module
             else:
                 holder, attribute, module = module, "base", module.base
     left = {n for n, _ in named_parameters(copy)}
-    copy.adaptations = {
-        n: a for n, a in copy.adaptations.items() if any(p in left for p in a["parameters"])
-    }
+    copy.adaptations = {n: a for n, a in copy.adaptations.items() if any(p in left for p in a["parameters"])}
     return copy
 
 

@@ -1,13 +1,13 @@
 """What a technique is: a dataclass whose fields are its knobs and whose marked methods are its hooks.
 
-    @technique(kind="adaptation")
-    class Scale:
-        '''Multiply every MLP by one trained number.'''
-        start: float = knob(1.0, "Value before training.", low=0.0, high=2.0)
+@technique(kind="adaptation")
+class Scale:
+    '''Multiply every MLP by one trained number.'''
+    start: float = knob(1.0, "Value before training.", low=0.0, high=2.0)
 
-        @hookimpl
-        def trains(self, name, parameter):
-            return name.endswith(".scale")
+    @hookimpl
+    def trains(self, name, parameter):
+        return name.endswith(".scale")
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def values(thing: Any) -> dict[str, Any]:
     return {name: getattr(thing, name) for name in knobs(thing)}
 
 
-@dataclass_transform(eq_default=False, field_specifiers=(knob, field))
+@dataclass_transform(eq_default=False)
 def checked(cls: type[T]) -> type[T]:
     """Make `cls` a dataclass that checks its knobs: "LoRA.rank = 0: must be 1 to 64".
 
@@ -97,7 +97,7 @@ def checked(cls: type[T]) -> type[T]:
             inner(self)
 
     cls.__post_init__ = __post_init__  # type: ignore[attr-defined]
-    made = dataclass(eq=False)(cls)
+    made: Any = dataclass(eq=False)(cls)
     init = made.__init__
 
     def __init__(self: Any, *args: Any, **given: Any) -> None:
@@ -109,8 +109,9 @@ def checked(cls: type[T]) -> type[T]:
         init(self, *args, **given)
 
     __init__.__wrapped__ = init  # type: ignore[attr-defined]  # keeps the signature for help()
-    made.__init__ = __init__  # type: ignore[method-assign]
-    return made
+    made.__init__ = __init__
+    checked_class: type[T] = made
+    return checked_class
 
 
 def _complaint(value: Any, f: Field[Any]) -> str | None:
@@ -142,7 +143,7 @@ def _range(f: Field[Any]) -> str:
     return f"at least {low}" if low is not None else f"at most {high}" if high is not None else ""
 
 
-@dataclass_transform(eq_default=False, field_specifiers=(knob, field))
+@dataclass_transform(eq_default=False)
 def technique(
     *,
     kind: Kind = "extra",

@@ -27,7 +27,8 @@ class Tokenizer:
         missing = [s for s in SPECIALS if inner.token_to_id(s) is None]
         if missing:
             raise ValueError(f"the tokenizer lacks the special token {missing[0]}")
-        self.pad, self.bos, self.eos, self.mask, self.sep, self.unk = (inner.token_to_id(s) for s in SPECIALS)
+        ids: list[int] = [inner.token_to_id(s) for s in SPECIALS]
+        self.pad, self.bos, self.eos, self.mask, self.sep, self.unk = ids
 
     @classmethod
     def train(cls, texts: Iterable[str], vocab_size: int = 2048, kind: Kind = "bpe") -> Tokenizer:
@@ -54,9 +55,7 @@ class Tokenizer:
             inner.normalizer = normalizers.BertNormalizer(lowercase=True)
             inner.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
             inner.decoder = decoders.WordPiece()
-            trainer = trainers.WordPieceTrainer(
-                vocab_size=learnt, special_tokens=list(SPECIALS), show_progress=False
-            )
+            trainer = trainers.WordPieceTrainer(vocab_size=learnt, special_tokens=list(SPECIALS), show_progress=False)
         inner.train_from_iterator(texts, trainer)
         inner.add_special_tokens([f"<extra_{i}>" for i in reversed(range(SENTINELS))])
         return cls(inner)

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 SPLITS = ("train", "validation", "test")
@@ -46,7 +47,7 @@ class Corpus:
         """Names of the text columns of the training examples."""
         return tuple(self["train"][0])
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """Short hash of every example: equal data give equal fingerprints."""
         digest = hashlib.sha256()

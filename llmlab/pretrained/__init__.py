@@ -39,7 +39,9 @@ def load_model(name: str | Path) -> Transformer:
     folder = HERE / str(name) if str(name) in bundled() else Path(name)
     if not folder.is_dir():
         near = difflib.get_close_matches(str(name), bundled(), 1)
-        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(bundled()) or 'none'}, or give a run folder"
+        hint = (
+            f"did you mean {near[0]}?" if near else f"there are {', '.join(bundled()) or 'none'}, or give a run folder"
+        )
         raise FileNotFoundError(f"no model is called {str(name)!r} and no folder is there: {hint}")
     if not (folder / WEIGHTS).is_file():
         raise FileNotFoundError(f"{folder} holds no {WEIGHTS}: it is no model or run folder")
@@ -48,7 +50,7 @@ def load_model(name: str | Path) -> Transformer:
     model.tokenizer = Tokenizer.load(folder / TOKENIZER) if (folder / TOKENIZER).is_file() else None
     _rebuild(model, described.get("adaptations", {}))
     _fill(model, _read(folder / WEIGHTS), folder)
-    model.source = str(name)  # type: ignore[assignment]
+    model.source = str(name)
     return model.eval()
 
 

@@ -9,7 +9,6 @@ With rsLoRA the scale is α / √r (Kalajdzievski 2023), so that high ranks do n
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor, nn

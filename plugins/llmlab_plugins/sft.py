@@ -39,7 +39,7 @@ class SFT:
     @hookimpl(wrapper=True, tryfirst=True)
     def examples(self, run: Any, split: str) -> Any:
         rows = yield
-        tok, room = run.tokenizer, run.model.config.context + 1
+        tok, room = run.tokenizer, run.model.config.context
         pairs = [as_pair(row) for row in rows]
         asked = tok.encode_all([prompt for prompt, _ in pairs])
         answered = tok.encode_all([response for _, response in pairs])
@@ -75,7 +75,7 @@ class SFT:
         shown = rows[: self.answers]
         if shown:
             longest = max(len(row["tokens"]) - row["start"] for row in shown)
-            prompts = [run.tokenizer.decode(row["tokens"][: row["start"]]) for row in shown]
+            prompts = [row["tokens"][: row["start"]] for row in shown]
             said = [text.strip() for text in run.respond(prompts, max_new_tokens=longest).text]
             wanted = [row["response"].strip() for row in shown]
             found |= {"exact_match": accuracy(said, wanted), "f1": token_f1(said, wanted)}
