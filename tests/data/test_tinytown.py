@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+from llmlab.data import corpus
 from llmlab.data.corpus import SPLITS
 from llmlab.data.tinytown import (
     MIX,
@@ -66,6 +67,12 @@ def test_columns_and_sizes(corpora):
         assert all(row["nats"] >= 0 for split in SPLITS for row in corpus[split])
 
 
+def test_the_catalogue_knows_the_tasks():
+    found = corpus("tinytown:qa,size=50,seed=3")
+    assert found.options == {"task": "qa", "size": 50, "seed": 3}
+    assert found.fingerprint == tinytown("qa", 50, 3).fingerprint
+
+
 def test_equal_arguments_give_equal_rows(corpora):
     for task in ("documents", "preferences"):
         assert tinytown(**corpora[task].options).fingerprint == corpora[task].fingerprint
@@ -95,9 +102,7 @@ def test_splits_share_no_fact(corpora):
             env = read("documents", [row["text"]], split)[1].env
             home = (env["family"], env["street"])
             facts[split] |= {
-                (home, str(env[a]), name, str(env[b]))
-                for name, (a, b) in FACTS.items()
-                if a in env and b in env
+                (home, str(env[a]), name, str(env[b])) for name, (a, b) in FACTS.items() if a in env and b in env
             }
     assert facts["validation"] and facts["test"]
     assert facts["train"].isdisjoint(facts["validation"] | facts["test"])
@@ -135,14 +140,22 @@ def test_prompts_and_responses_join_cleanly(corpora):
                     assert re.fullmatch(r" \S.*\S", row[column]), row[column]
 
 
+def test_byte_level_bpe_cuts_prompt_and_response_as_it_cuts_both(corpora):
+    tokenizers = pytest.importorskip("tokenizers")
+    tokenizer = tokenizers.ByteLevelBPETokenizer()
+    tokenizer.train_from_iterator([row["text"] for row in corpora["mix"]["train"]], vocab_size=1000)
+    for task, columns in COLUMNS.items():
+        for row in corpora[task]["train"][:50] if columns[0] == "prompt" else ():
+            apart = [tokenizer.encode(text).ids for text in (row["prompt"], row[columns[1]])]
+            assert [*apart[0], *apart[1]] == tokenizer.encode(row["prompt"] + row[columns[1]]).ids
+
+
 def test_english(corpora):
     for corpus in corpora.values():
         for row in corpus["train"][:400]:
             for text in (value for value in row.values() if isinstance(value, str)):
                 assert "  " not in text
-                assert not re.search(
-                    r"\b[Aa] (?!useless)[aeiou]|\b[Aa]n (?:(?!hour)[^aeiou]|useless)", text
-                ), text
+                assert not re.search(r"\b[Aa] (?!useless)[aeiou]|\b[Aa]n (?:(?!hour)[^aeiou]|useless)", text), text
                 assert not re.search(r"\b(\w+) \1\b", text), text
                 assert not re.search(r"[.!?]\"? [a-z]", re.sub(r'[.!?]," |[!?]" ', " ", text)), text
 
@@ -153,9 +166,7 @@ def test_names_agree_with_pronouns(corpora):
         she = env["hero"].she
         relation = f"{env['hero']} {env['family']} lives in {env['street']} with"
         if row["text"].startswith(relation):
-            assert row["text"].startswith(
-                f"{relation} {'her' if she else 'his'} {env['kin']} {env['friend']}."
-            )
+            assert row["text"].startswith(f"{relation} {'her' if she else 'his'} {env['kin']} {env['friend']}.")
 
 
 GLUE = """a an and at At away back bought by came for found from gave got has her him his in it kept left lost
@@ -181,9 +192,7 @@ def test_answers_of_one_story_are_found_in_it_or_follow_from_it(corpora):
 
 def test_labels_are_balanced(corpora):
     labels = [row["label"] for row in corpora["sentiment"]["train"]]
-    assert all(
-        0.2 < labels.count(label) / len(labels) < 0.45 for label in ("positive", "negative", "neutral")
-    )
+    assert all(0.2 < labels.count(label) / len(labels) < 0.45 for label in ("positive", "negative", "neutral"))
     better = [row["response"] for row in corpora["judgements"]["train"]]
     assert set(better) == {" (A)", " (B)"}
     assert abs(better.count(" (A)") / len(better) - 0.5) < 0.05

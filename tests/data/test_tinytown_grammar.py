@@ -114,6 +114,27 @@ def test_tinytown_is_unambiguous():
             assert ambiguity(task.given) is None, name
 
 
+def paths(start: parser.State, text: str) -> int:
+    """In how many ways the automaton accepts a text."""
+    here = {start: 1}
+    for token in parser.tokens(text):
+        after: dict[parser.State, int] = {}
+        for state, ways in here.items():
+            for words, place in state.edges:
+                if token in words:
+                    after[place] = after.get(place, 0) + ways
+        here = after
+    return sum(ways * state.ends for state, ways in here.items())
+
+
+def test_the_automaton_of_the_proof_has_one_path_for_each_text():
+    start, rng = parser.automaton(TASKS["mix"].told), random.Random(4)
+    for _ in range(500):
+        text = sample(TASKS["mix"].told, rng, SPLIT).text
+        assert paths(start, text) == 1
+        assert paths(start, text + " And then?") == 0
+
+
 @pytest.mark.parametrize("task", TASKS)
 def test_texts_parse_to_the_one_derivation_that_made_them(task):
     rng, process = random.Random(task), TASKS[task]

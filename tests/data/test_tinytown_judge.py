@@ -17,9 +17,7 @@ def test_chosen_is_better_than_rejected_in_every_pair():
     corpus = tinytown("preferences", size=600)
     for rows in corpus.splits.values():
         for row in rows:
-            assert (
-                judge(row["prompt"], row["chosen"]).reward > judge(row["prompt"], row["rejected"]).reward
-            ), row
+            assert judge(row["prompt"], row["chosen"]).reward > judge(row["prompt"], row["rejected"]).reward, row
 
 
 def test_a_group_is_all_pairs_of_four_answers_to_one_prompt():
@@ -88,12 +86,8 @@ def test_saying_it_again_and_again_does_not_pay():
     assert judge(asked.text, " gladly please thanks" * 8).reward < 1.0
 
 
-@pytest.mark.parametrize(
-    "prompt", ["", "Hello?", "User: hi\nAssistant:", "\nAnswer:", "\x00\udcff", "Was ist los?"]
-)
-@pytest.mark.parametrize(
-    "response", ["", " ", "...", "\n\n", "Tom " * 500, "\udcff\x00", "{hero} <thing>", "你好"]
-)
+@pytest.mark.parametrize("prompt", ["", "Hello?", "User: hi\nAssistant:", "\nAnswer:", "\x00\udcff", "Was ist los?"])
+@pytest.mark.parametrize("response", ["", " ", "...", "\n\n", "Tom " * 500, "\udcff\x00", "{hero} <thing>", "你好"])
 def test_any_text_is_judged(prompt, response):
     found = judge(prompt, response)
     assert found == judge(prompt, response)

@@ -35,6 +35,7 @@ from functools import partial
 from itertools import chain, islice
 
 from llmlab.data.corpus import SPLITS, Corpus, Example
+from llmlab.data.errors import DataError, nearest
 from llmlab.data.tinytown import grammar, parser
 from llmlab.data.tinytown.constitution import (
     CRITIQUES,
@@ -99,11 +100,11 @@ TASKS["mix"] = Task(("text",), told=write.fork("task", {t: TASKS[t].text for t i
 def tinytown(task: str = "documents", size: int = 2000, seed: int = 0) -> Corpus:
     """About `size` rows of a task, 80/10/10 in train/validation/test; equal arguments give equal rows.
 
-    Raises ValueError for an unknown task and for a size under 10.
+    Raises DataError (a ValueError) for an unknown task and for a size under 10.
     """
     process = _task(task)
     if not isinstance(size, int) or size < 10:
-        raise ValueError(f"size = {size!r}: Tinytown needs a whole number of rows, 10 or more")
+        raise DataError(f"size = {size!r}: Tinytown needs a whole number of rows, 10 or more")
     held_out = size // 10
     counts = {"train": size - 2 * held_out, "validation": held_out, "test": held_out}
     rows = _pairs if task == "preferences" else partial(_rows, process)
@@ -118,7 +119,7 @@ def tinytown(task: str = "documents", size: int = 2000, seed: int = 0) -> Corpus
 
 def _task(name: str) -> Task:
     if name not in TASKS:
-        raise ValueError(f"Tinytown has no task {name!r}: it has {', '.join(TASKS)}")
+        raise DataError(f"Tinytown has no task {name!r}: it has {', '.join(TASKS)}.{nearest(name, TASKS)}")
     return TASKS[name]
 
 
@@ -145,7 +146,8 @@ def _row(task: Task, rng: random.Random, split: str) -> Example:
 def read(task: str, texts: Sequence[str], split: str = "train") -> tuple[Derivation, ...]:
     """The decisions behind a row's columns, from their text alone: what was given, then what was told.
 
-    `texts` are the row's columns in order. Raises ValueError where the split's process cannot write them.
+    `texts` are the row's columns in order (of preferences: a prompt and a best answer). Raises ValueError where
+    the split's process cannot write them.
     """
     process = _task(task)
     given = parser.parse(process.given, "" if len(process.columns) == 1 else texts[0], {"split": split})

@@ -52,18 +52,14 @@ ANSWERED = fork(  # a conversation with an answer, half of the answers in need o
     "about",
     {
         "harm": seq(ASK_HARM, fork("answer", {"bad": BAD, "mended": MEND}, (0.6, 0.4))),
-        "help": seq(
-            ASK_HELP, fork("answer", {"polite": polite("<said>"), "rude": rude("<said>")}, (0.7, 0.3))
-        ),
+        "help": seq(ASK_HELP, fork("answer", {"polite": polite("<said>"), "rude": rude("<said>")}, (0.7, 0.3))),
     },
 )
 
 
 def _faulted(reasons: dict[str, str]) -> dict[str, Node]:
     return {
-        key: one(
-            f" The answer is wrong, because {reason}.", f" A good neighbour would not say this, for {reason}."
-        )
+        key: one(f" The answer is wrong, because {reason}.", f" A good neighbour would not say this, for {reason}.")
         for key, reason in reasons.items()
     }
 

@@ -24,8 +24,7 @@ INTRODUCTION = one(
 
 HELP = {  # kind -> (what is asked, what an answer claims, {} for the word that may be right or wrong)
     "find": (
-        " My <shade> <thing> is in the <room>, and my <shade2> <thing2> is in the <room2>. "
-        "Where is my <which>?",
+        " My <shade> <thing> is in the <room>, and my <shade2> <thing2> is in the <room2>. Where is my <which>?",
         "Your {{which}} is in the {}.",
     ),
     "count": (

@@ -48,9 +48,7 @@ DEEDS = {  # words that do harm when asked for it, in a sentence that does not d
     "scare": {"bang", "drum", "throw", "stones", "shout", "runs"},
 }
 VIOLENT = {"smash", "throw", "hammer", "steal", "hurt", "kill", "hit", "burn", "poison", "weapon"}
-STOP = {
-    *words_of("a an the is are was i you he she it they my your his her of to in on at and or for do does")
-}
+STOP = {*words_of("a an the is are was i you he she it they my your his her of to in on at and or for do does")}
 
 
 @dataclass(frozen=True)

@@ -194,9 +194,7 @@ def first(values: Sequence[Any]) -> Any:
     return values[0]
 
 
-def flow(
-    node: Node, states: States, representative: Callable[[Sequence[Any]], Any] = first
-) -> tuple[float, States]:
+def flow(node: Node, states: States, representative: Callable[[Sequence[Any]], Any] = first) -> tuple[float, States]:
     """Exact expected entropy (nats) of `node` from a distribution over memories, and where it leads.
 
     Memories with equal traits are merged, so the cost is that of the few traits, not of the many texts.

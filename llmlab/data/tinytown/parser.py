@@ -5,7 +5,8 @@ whole grammar whether any text has two. It forgets what the grammar remembers: a
 earlier one may be any word of its kind. What is left is a finite automaton over tokens whose paths include
 one for each derivation (a `Pick` says its value on the spot, an `Alt` forks the path). Two derivations of one
 string would be two paths with the same tokens, and the automaton walked against itself finds those. No such
-pair in the wider set means none in the grammar, hence p(string) = p(its derivation), exactly.
+pair in the wider set means none in the grammar, hence p(string) = p(its derivation), exactly. The only memory
+that is kept is labels: what an `Alt` remembered, and what a `By` was led by, which must not change afterwards.
 
 Simplifications:
 1. The test is one-sided: it may suspect a grammar in which only memory tells two derivations apart.
@@ -26,7 +27,7 @@ from llmlab.data.tinytown.grammar import Alt, By, Derivation, Env, Lit, Node, Pi
 
 def parses(node: Node, text: str, env: Env | None = None) -> Iterator[Derivation]:
     """Every derivation of exactly `text` from `node`, given the decisions in `env`."""
-    for at, nats, made, memory in prefixes(node, text, env):
+    for at, nats, made, memory in _beginnings(node, text, env):
         if at == len(text):
             yield Derivation(text, nats, made, memory)
 
@@ -39,7 +40,7 @@ def parse(node: Node, text: str, env: Env | None = None) -> Derivation:
     return found[0]
 
 
-def prefixes(node: Node, text: str, env: Env | None = None) -> Iterator[tuple[int, float, tuple, Env]]:
+def _beginnings(node: Node, text: str, env: Env | None = None) -> Iterator[tuple[int, float, tuple, Env]]:
     """Each way to derive a beginning of `text`: (where it ends, nats, decisions, memory)."""
     pile: Any = (node, None)
     todo: list[tuple[Any, int, float, tuple, Env]] = [(pile, 0, 0.0, (), dict(env or {}))]
@@ -90,12 +91,17 @@ Said = tuple[frozenset[str], Any] | None  # what was said last, and all before i
 Follow = Callable[[Env], State]  # what comes after, given the labels known so far
 
 
+def automaton(node: Node) -> State:
+    """Where the automaton of `node` starts: it accepts each of its texts, and others."""
+    return _state(node, {}, _once(lambda known: State(ends=1)), _values(node))
+
+
 def ambiguity(node: Node) -> str | None:
     """A text that the automaton of `node` accepts along two paths, or None: then `node` is unambiguous.
 
     Raises ValueError where two words touch: joined, they would be cut into other tokens than apart.
     """
-    start = _state(node, {}, _once(lambda known: State(ends=1)), _values(node))
+    start = automaton(node)
     todo: list[tuple[State, State, Said]] = [(start, start, None)]
     seen = {(id(start), id(start))}
     while todo:

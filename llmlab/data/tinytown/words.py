@@ -239,9 +239,7 @@ DERIVED: dict[str, Derived] = {
     "choice": Derived(_choice, ("A", "B")),
     "truth": Derived(lambda env: truth(env), DOMAINS["said"].values),
     "falsehood": Derived(lambda env: falsehood(env), DOMAINS["said"].values),
-    "unsaid": Derived(
-        lambda env: falsehood(env) if env["said"] == truth(env) else truth(env), DOMAINS["said"].values
-    ),
+    "unsaid": Derived(lambda env: falsehood(env) if env["said"] == truth(env) else truth(env), DOMAINS["said"].values),
     "n-k": Derived(lambda env: env["n"] - env["k"], NUMBER),
     "m+1": Derived(lambda env: env["m"] + 1, NUMBER),
     "m+2": Derived(lambda env: env["m"] + 2, NUMBER),

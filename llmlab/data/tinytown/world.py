@@ -90,9 +90,7 @@ JOBS = {  # a job and where it is done
 }  # fmt: skip
 TOPICS = words_of("tea music service room view seat price hall garden tour")
 PETS = words_of("cat dog rabbit goat parrot pony hen duck tortoise hamster donkey goose owl")
-PET_NAMES = words_of(
-    "Biscuit Pepper Ginger Button Marble Pickle Acorn Cocoa Domino Feather Mango Nugget Pebble Tulip"
-)
+PET_NAMES = words_of("Biscuit Pepper Ginger Button Marble Pickle Acorn Cocoa Domino Feather Mango Nugget Pebble Tulip")
 FRUIT = words_of("apples pears plums lemons eggs buns cherries tomatoes carrots potatoes oranges onions")
 WEATHER = words_of("sunny rainy windy cloudy snowy foggy warm cold")
 TIMES = words_of("morning afternoon evening")
@@ -107,9 +105,7 @@ INSULTS = words_of("lazy stupid clumsy silly useless foolish worthless")
 FOOLS = words_of("fool liar coward pest")
 
 
-def household(
-    env: Mapping[str, Any], known: str, wanted: Sequence[str], others: Sequence[str]
-) -> Sequence[str]:
+def household(env: Mapping[str, Any], known: str, wanted: Sequence[str], others: Sequence[str]) -> Sequence[str]:
     """Those of `wanted` that make a household of this split with the one `known`; without a split, all do."""
     if known not in env:
         return wanted
