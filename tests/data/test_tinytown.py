@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from llmlab.data import corpus
+from llmlab import data
 from llmlab.data.corpus import SPLITS
 from llmlab.data.tinytown import (
     MIX,
@@ -68,7 +68,7 @@ def test_columns_and_sizes(corpora):
 
 
 def test_the_catalogue_knows_the_tasks():
-    found = corpus("tinytown:qa,size=50,seed=3")
+    found = data.corpus("tinytown:qa,size=50,seed=3")
     assert found.options == {"task": "qa", "size": 50, "seed": 3}
     assert found.fingerprint == tinytown("qa", 50, 3).fingerprint
 
