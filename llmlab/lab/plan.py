@@ -1,0 +1,135 @@
+"""One run as data: what the panel's toggles say, which can be built, questioned before any work, and written as Python.
+
+1. The code of a run that starts from an earlier run of the panel repeats that run first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ..catalogue import find
+from ..data import Corpus
+from ..data.memory import IN_MEMORY
+from ..hooks import Hooks, check_company
+from ..technique import knobs, needs_of
+from ..training import Training
+
+if TYPE_CHECKING:
+    from ..model import Transformer
+    from ..run import Run
+    from ..tokenizer import Tokenizer
+
+Knobs = Mapping[str, Any]
+SCRATCH, LAST = "scratch", "last"  # where a run may start, beside models by name
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The choices of one run. `data` is what to write, `corpus` what to read; so with `start` and `model`."""
+
+    techniques: Mapping[type, Knobs]
+    data: Any
+    corpus: Corpus
+    start: str
+    model: Transformer | None
+    training: Knobs
+    seed: int = 0
+    config: Any = None
+    tokenizer: Tokenizer | None = None
+    parent: Plan | None = None  # the run it starts from
+    stopped: int | None = None  # the step at which it was stopped
+
+    def build(self) -> Run:
+        """The run, ready to be fitted. ValueError or TypeError in one line for what cannot work."""
+        from ..run import Run
+
+        made = [cls(**values) for cls, values in self.techniques.items()]
+        scratch: dict[str, Any] = {} if self.model is not None else {"tokenizer": self.tokenizer, "config": self.config}
+        training = Training(**self.training)
+        return Run(made, self.corpus, model=self.model, training=training, seed=self.seed, **scratch)
+
+    @property
+    def title(self) -> str:
+        """Such as "SFT + LoRA"."""
+        return " + ".join(cls.__name__ for cls in self.techniques)
+
+    def reason(self, cls: type) -> str | None:
+        """Why `cls`, one of the techniques, cannot be in this run; None if it can. Nothing is built to find out."""
+        try:
+            made = [each(**values) for each, values in self.techniques.items()]
+            hooks = Hooks(made)
+            asked = [t for t in made if type(t) is cls]
+            check_company(asked, hooks, self.family, [c for c in self.corpus.columns if c != "nats"])
+        except (ValueError, TypeError) as error:
+            return str(error)
+        return None
+
+    def problem(self) -> str | None:
+        """Why this run cannot start, or None."""
+        return next(filter(None, map(self.reason, self.techniques)), None)
+
+    @property
+    def family(self) -> str:
+        """The model's; an untrained one will be as configured, else what the objective prefers."""
+        if self.model is not None:
+            return self.model.config.family
+        if self.config is not None and not isinstance(self.config, str):
+            return str(self.config.family)
+        wanted = next((cls.llmlab.families for cls in self.techniques if needs_of(cls).kind == "objective"), ())  # type: ignore[attr-defined]
+        return "decoder" if "decoder" in wanted or not wanted else wanted[0]
+
+    # -- as Python ---------------------------------------------------------------------------------------------
+
+    def code(self) -> str:
+        """The Python that equals the toggles, ready to run in an empty notebook."""
+        chain = self._chain()
+        body = "\n\n".join(plan._statement(i, len(chain)) for i, plan in enumerate(chain))
+        names = [n for n in ("Run", "Training", "corpus", "load") if f"{n}(" in body]
+        lines = [f"from llmlab import {', '.join(names)}"]
+        used = {cls: None for plan in chain for cls in plan.techniques}
+        lines += sorted(f"from {cls.__module__} import {cls.__name__}" for cls in used if cls.__module__ != "__main__")
+        return "\n".join(lines) + f"\n\n{body}\n"
+
+    def _chain(self) -> list[Plan]:
+        return [*(self.parent._chain() if self.parent else []), self]
+
+    def _statement(self, i: int, total: int) -> str:
+        name = "run" if total == 1 else f"run_{i + 1}"
+        made = ", ".join(_call(cls.__name__, cls, values) for cls, values in self.techniques.items())
+        lines = [f"{name} = Run(", f"    [{made}],", f"    data={self._data()}"]
+        if self.parent:
+            lines.append(f"    model=run_{i}.model,")
+        elif self.start != SCRATCH:
+            source = getattr(self.model, "source", None)
+            lines.append(f'    model=load("{source}"),' if source else f"    model=...,  # {self.start}")
+        elif self.config is not None:
+            lines.append(f"    config={self.config!r},")
+        lines += [f"    training={_call('Training', Training, self.training)},", f"    seed={self.seed},", ")"]
+        fit = f"fit(steps={self.stopped})  # it was stopped there" if self.stopped else "fit()"
+        return "\n".join([*lines, f"{name}.{fit}"])
+
+    def _data(self) -> str:
+        if isinstance(self.data, str):
+            return f'corpus("{self.data}"),'
+        if self.corpus.name == IN_MEMORY:
+            return "...,  # your own rows"
+        options = "".join(f", {k}={v!r}" for k, v in self.corpus.options.items())
+        return f'corpus("{self.corpus.name}"{options}),'
+
+
+def _call(name: str, cls: type, values: Knobs) -> str:
+    """`LoRA(rank=4)`: what differs from the defaults."""
+    known = knobs(cls)
+    changed = (f"{k}={v!r}" for k, v in values.items() if k not in known or v != known[k].default)
+    return f"{name}({', '.join(changed)})"
+
+
+def resolve(technique: Any) -> type:
+    """The class of a technique given by name or as a class; ValueError names the nearest one."""
+    if isinstance(technique, type) and hasattr(technique, "llmlab"):
+        return technique
+    if not isinstance(technique, str):
+        raise TypeError(f"a technique is offered by its name or class, not as {technique!r}")
+    return find(technique)

@@ -1,0 +1,109 @@
+"""What the panel shows beside the chart, as HTML: status, progress, parameters, samples, measures and code."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ..parameters import Parameters
+    from .session import Sample
+
+TAIL = 150  # characters of a prompt's end that are shown
+
+
+def status(text: str) -> str:
+    """The one line that says what is going on; screen readers speak it when it changes."""
+    kind = text.split(":")[0].lower() if ":" in text else ""
+    kind = kind if kind in ("error", "done", "stopped") else "note"
+    mark = {"error": "✕ ", "done": "✓ ", "stopped": "■ "}.get(kind, "")
+    shown = f'<span aria-hidden="true">{mark}</span>{html.escape(text)}'
+    return f'<div class="llmlab-status llmlab-{kind}" role="status" aria-live="polite">{shown}</div>'
+
+
+def progress(step: int, total: int, note: str = "") -> str:
+    """A bar of steps, and the same in words."""
+    label = f"step {step:,} of {total:,}" if total else ""
+    bar = f'<progress aria-label="Steps taken" max="{max(1, total)}" value="{step}"></progress>'
+    return f'<div class="llmlab-progress">{bar}<span>{html.escape(label + note)}</span></div>'
+
+
+def parameters(table: Parameters | None) -> str:
+    """How much of the model trains: a bar, its share and the numbers."""
+    if table is None:
+        share, said = 0.0, "counted when the run starts"
+    else:
+        share = table.share
+        said = f"<b>{table.trainable:,}</b> of {table.total:,} train <b>({percent(share)})</b>"
+    # a share that is not zero is never drawn as nothing
+    width = 0 if not share else max(1.0, 100 * share)
+    bar = f'<div class="llmlab-share" aria-hidden="true"><div style="width:{width:.1f}%"></div></div>'
+    return (
+        f'<div class="llmlab-parameters"><span class="llmlab-heading">Parameters</span>{bar}<span>{said}</span></div>'
+    )
+
+
+def percent(share: float) -> str:
+    """Two digits that count: 100 %, 2.3 %, 0.012 %."""
+    return f"{100 * share:.0f} %" if share >= 0.995 or not share else f"{100 * share:.2g} %"
+
+
+def measures(evaluations: Sequence[Mapping[str, Any]]) -> str:
+    """The first and the last evaluation side by side."""
+    if not evaluations:
+        return ""
+    first, last = evaluations[0], evaluations[-1]
+    rows = "".join(
+        f"<tr><th scope='row'>{html.escape(name.replace('_', ' '))}</th>"
+        f"<td>{number(first.get(name))}</td><td>{number(value)}</td></tr>"
+        for name, value in last.items()
+        if name != "step" and isinstance(value, int | float)
+    )
+    head = (
+        f"<tr><th scope='col'>validation</th><th scope='col'>before</th><th scope='col'>step {last['step']}</th></tr>"
+    )
+    return f'<table class="llmlab-table llmlab-measures"><thead>{head}</thead><tbody>{rows}</tbody></table>'
+
+
+def number(value: Any) -> str:
+    """Three digits that count."""
+    if not isinstance(value, int | float):
+        return "–"
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}" if abs(value) >= 10 else f"{value:.2f}"
+
+
+def samples(rows: Sequence[Sample], trained: bool) -> str:
+    """What the model wrote before and after; ✓ marks the right answer."""
+    if not rows:
+        return ""
+    known = any(row.wanted is not None for row in rows)
+    heads = ["prompt", "before", "after", *(["right answer"] if known else [])]
+    head = "".join(f"<th scope='col'>{name}</th>" for name in heads)
+    body = "".join(f"<tr>{''.join(_cells(row, known, trained))}</tr>" for row in rows)
+    return f'<table class="llmlab-table llmlab-samples"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+
+
+def _cells(row: Sample, known: bool, trained: bool) -> list[str]:
+    prompt = row.prompt.strip()
+    if len(prompt) > TAIL:
+        prompt = "… " + prompt[-TAIL:].split(" ", 1)[-1]
+    cells = [f"<td class='llmlab-prompt'>{_text(prompt)}</td>", f"<td>{_said(row.before, row.wanted)}</td>"]
+    cells.append(f"<td>{_said(row.after, row.wanted) if trained else '<i>training …</i>'}</td>")
+    if known:
+        cells.append(f"<td>{_text(row.wanted or '–')}</td>")
+    return cells
+
+
+def _said(text: str, wanted: str | None) -> str:
+    right = wanted is not None and text.strip() == wanted.strip()
+    return ("<b>✓</b> " if right else "") + (_text(text.strip()) or "<i>nothing</i>")
+
+
+def _text(text: str) -> str:
+    return html.escape(text).replace("\n", "<br>")
+
+
+def code(text: str) -> str:
+    """Python to read and copy."""
+    return f'<pre class="llmlab-code" tabindex="0" aria-label="Python for these choices">{html.escape(text)}</pre>'
