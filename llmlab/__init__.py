@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from .model import ModelConfig as ModelConfig
     from .model import Transformer as Transformer
     from .model import record_attention as record_attention
-    from .pretrained import load_model as load
+    from .pretrained import load_model as load  # noqa: F401
     from .run import Run as Run
     from .surgery import detach as detach
     from .surgery import merge as merge

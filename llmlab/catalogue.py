@@ -118,9 +118,9 @@ def _load(name: str, source: str, importer: Callable[[], Any]) -> list[Entry]:
 def _classes(module: ModuleType) -> Iterator[type]:
     """Techniques defined in `module`, not those it imported."""
     for value in vars(module).values():
-        if isinstance(value, type) and value.__module__ == module.__name__:
-            if isinstance(vars(value).get("llmlab"), Needs):
-                yield value
+        own = isinstance(value, type) and value.__module__ == module.__name__
+        if own and isinstance(vars(value).get("llmlab"), Needs):
+            yield value
 
 
 def _from_file(path: Path) -> ModuleType:

@@ -89,7 +89,7 @@ def load_tree(path: str | Path) -> dict[str, Any]:
     try:
         with safe_open(str(path), "pt") as file:
             meta = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         text = meta["tree"]
         intact = meta["digest"] == _digest(text, tensors)
     except (SafetensorError, KeyError, OSError) as error:

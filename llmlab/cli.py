@@ -1,4 +1,4 @@
-"""The `llmlab` command: list, run, generate, chat, lab. Whatever goes wrong is said in one line (LLMLAB_DEBUG=1: in full)."""
+"""The `llmlab` command: list, run, generate, chat, lab. Errors are one line (LLMLAB_DEBUG=1: in full)."""
 
 from __future__ import annotations
 
@@ -213,7 +213,7 @@ def lab(
     folder: Annotated[Path, typer.Argument(help="Where your own copy of the lessons goes.")] = Path("lessons"),
     browser: Annotated[bool, typer.Option(help="Open the browser.")] = True,
 ) -> None:
-    """Copy the lessons that are not in FOLDER yet and open them in JupyterLab, on this machine alone, with its token."""
+    """Copy the lessons that are not in FOLDER yet and open them in JupyterLab, reachable from this machine alone."""
     copied = copy_lessons(folder)
     print(f"{copied} lesson files copied to {folder}; what you had changed there is as you left it", flush=True)
     command = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={folder.resolve()}", "--ip=127.0.0.1"]

@@ -93,16 +93,19 @@ class Hooks:
         try:
             yield
         except Exception as error:
-            impls = getattr(self.manager.hook, hook).get_hookimpls()
-            owners = {inspect.unwrap(i.function).__code__: i.plugin_name for i in impls}
-            for frame, line in traceback.walk_tb(error.__traceback__):
-                name = owners.get(frame.f_code)
-                if name and name != "kernel":
-                    where = f"{os.path.basename(frame.f_code.co_filename)}, line {line}"
-                    note = f"raised by {name} in hook {hook} ({where}): mend it there, or leave {name} out"
-                    if note not in getattr(error, "__notes__", ()):
-                        error.add_note(note)
+            self._note(error, hook)
             raise
+
+    def _note(self, error: Exception, hook: str) -> None:
+        if any(note.startswith("raised by ") for note in getattr(error, "__notes__", ())):
+            return  # a hook called from this one is to blame
+        impls = getattr(self.manager.hook, hook).get_hookimpls()
+        owners = {inspect.unwrap(i.function).__code__: i.plugin_name for i in impls if i.plugin_name != "kernel"}
+        frames = [(f, line) for f, line in traceback.walk_tb(error.__traceback__) if f.f_code in owners]
+        if frames:  # the innermost: an error also passes through the wrappers around it
+            frame, line = frames[-1]
+            name, file = owners[frame.f_code], os.path.basename(frame.f_code.co_filename)
+            error.add_note(f"raised by {name} in hook {hook} ({file}, line {line}): mend it there, or leave {name} out")
 
     def _trace(self) -> None:
         started: list[float] = []
@@ -131,7 +134,6 @@ def check_company(techniques: Sequence[Any], hooks: Hooks, family: str | None, c
                 raise ValueError(f"{label} needs a technique that implements {hook}: add one to the run")
         if family is not None and family not in needs.families:
             raise ValueError(f"{label} works on {' or '.join(needs.families)} models, not on this {family}")
-        if columns is not None and needs.columns:
-            if not any(set(wanted.split()) <= set(columns) for wanted in needs.columns):
-                asked = " or ".join("/".join(wanted.split()) for wanted in needs.columns)
-                raise ValueError(f"{label} needs the columns {asked}; this data has {'/'.join(columns)}")
+        if columns is not None and not needs.suits(columns):
+            asked = " or ".join("/".join(wanted.split()) for wanted in needs.columns)
+            raise ValueError(f"{label} needs the columns {asked}; this data has {'/'.join(columns)}")

@@ -58,6 +58,7 @@ class Position:
 
 
 def fit(run: Run, steps: int | None, progress: Progress | bool | None) -> None:
+    """See `Run.fit`."""
     at = run.position
     target = run.training.steps if steps is None else at.step + steps
     if not _training.acquire(blocking=False):

@@ -11,6 +11,8 @@ from .surgery import named_parameters
 
 @dataclass(frozen=True)
 class Row:
+    """One parameter tensor."""
+
     name: str
     shape: tuple[int, ...]
     count: int

@@ -44,16 +44,18 @@ class Kernel:
         return run.corpus[split]
 
 
-class State(defaultdict[str, dict[str, Any]]):
+class State(dict[str, dict[str, Any]]):
     """What each technique remembers between steps, `run.state[self]`; kept in checkpoints."""
 
-    def __missing__(self, key: Any) -> dict[str, Any]:
-        kept: dict[str, Any] = {}
-        self[key] = kept
-        return kept
-
     def __getitem__(self, key: Any) -> dict[str, Any]:
-        return super().__getitem__(key if isinstance(key, str) else needs_of(key).name)
+        return self.setdefault(self._name(key), {})
+
+    def __setitem__(self, key: Any, value: dict[str, Any]) -> None:
+        super().__setitem__(self._name(key), value)
+
+    @staticmethod
+    def _name(key: Any) -> str:
+        return key if isinstance(key, str) else needs_of(key).name
 
 
 class Run:
@@ -99,7 +101,7 @@ class Run:
         check_company(self.techniques, self.hooks, self.model.config.family, None)
         self._adapt()
         self.step = loop.Step(self.model, self.hooks)
-        self.state: State = State()
+        self.state = State()
         self.position = loop.Position()
         self.pending: deque[Batch] = deque()
         self.history: list[dict[str, float]] = []
@@ -268,7 +270,7 @@ class Run:
         return respond(self.model, prompts, **({"seed": self.seed} | settings))
 
     def generate(self, prompt: str | Sequence[str], **settings: Any) -> Any:
-        """Continue a text, or each of several; `temperature`, `top_k`, `top_p`, `max_new_tokens`, `seed` as in `generate`."""
+        """Continue a text, or each of several; `settings` (temperature, max_new_tokens, …) are those of `generate`."""
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
         text = self.respond(prompts, **settings).text
         return text[0] if isinstance(prompt, str) else text
@@ -299,11 +301,14 @@ class Run:
         return save(self, Path(folder))
 
     @classmethod
-    def load(cls, folder: str | Path, data: Any = None) -> Run:
-        """Read a run folder; `fit` then goes on where it stopped. `data` is needed only if it was in memory."""
+    def load(cls, folder: str | Path, data: Any = None, techniques: Iterable[Any] = ()) -> Run:
+        """Read a run folder; `fit` then goes on where it stopped.
+
+        What was in memory is given again: `data`, and `techniques` defined in a notebook or holding a function.
+        """
         from .runfolder import load
 
-        return load(Path(folder), data)
+        return load(Path(folder), data, techniques)
 
     def __repr__(self) -> str:
         names = ", ".join(type(t).__name__ for t in self.techniques)

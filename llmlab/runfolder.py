@@ -12,6 +12,7 @@ import hashlib
 import inspect
 import json
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -93,7 +94,7 @@ def _describe_model(run: Run) -> dict[str, Any]:
     return {IN_MEMORY: "a model", "hash": digest.hexdigest()[:16]}
 
 
-def build(recipe: Recipe, data: Any = None, model: Any = None) -> Run:
+def build(recipe: Recipe, data: Any = None, model: Any = None, techniques: Iterable[Any] = ()) -> Run:
     """A fresh run from a recipe. ValueError names what it could not hold and is not given here."""
     from .run import Run
 
@@ -102,10 +103,14 @@ def build(recipe: Recipe, data: Any = None, model: Any = None) -> Run:
             raise ValueError(f"the run file has no {key!r}: it is no run.json of llmlab")
     if recipe.get("hooks", API) > API:
         raise ValueError(f"the run file needs version {recipe['hooks']} of the hooks; this llmlab has {API}: upgrade")
-    for technique in recipe["techniques"]:
+    given = {needs_of(t).name: t for t in techniques}
+    chosen = [given.get(next(iter(described)), described) for described in recipe["techniques"]]
+    for technique in chosen:
         missing = _find_unheld(technique)
         if missing:
-            raise ValueError(f"the run used {missing}, which was in memory: make the run in Python and give it again")
+            raise ValueError(
+                f"the run used {missing}, which was in memory: give that technique again, techniques=[...]"
+            )
     source = recipe.get("model") or {}
     if model is None and IN_MEMORY in source:
         raise ValueError("the run started from a model in memory: give it again as model=, or load the run folder")
@@ -115,7 +120,7 @@ def build(recipe: Recipe, data: Any = None, model: Any = None) -> Run:
         data = _find_data(recipe.get("data"))
     config = None if model is not None else _config(source)
     return Run(
-        recipe["techniques"],
+        chosen,
         data,
         model=model,
         training=Training(**recipe["training"]),
@@ -159,7 +164,7 @@ def save(run: Run, folder: Path) -> Path:
     at = run.position
     tree = {
         "recipe": json.dumps(recipe(run)),
-        "weights": {name: p for name, p in named_parameters(run.model)},
+        "weights": dict(named_parameters(run.model)),
         "optimizer": _optimizer_state(run),
         "position": asdict(at),
         "pending": [{"inputs": b.inputs, "targets": b.targets} for b in run.pending],
@@ -183,7 +188,7 @@ def _optimizer_state(run: Run) -> dict[str, Any]:
     return {name: dict(run.optimizer.state[p]) for name, p in named_parameters(run.model) if p in run.optimizer.state}
 
 
-def load(folder: Path, data: Any = None) -> Run:
+def load(folder: Path, data: Any = None, techniques: Iterable[Any] = ()) -> Run:
     """Read a run folder and put the run where it stopped.
 
     FileNotFoundError without one; ValueError if it is damaged, if its data changed, or if it needs what was in memory.
@@ -194,7 +199,8 @@ def load(folder: Path, data: Any = None) -> Run:
     plan = json.loads(tree["recipe"])
     found = as_corpus(data) if data is not None else _find_data(plan["data"])
     _check_data(found, plan["data"])
-    run = build(plan | {"model": {}}, found, model=load_model(folder))
+    given = list(techniques)
+    run = build(plan | {"model": {}}, found, load_model(folder, given), given)
     run.given, run.source = "config" not in plan["model"], plan["model"].get("from")
     weights = tree["weights"]
     with torch.no_grad():

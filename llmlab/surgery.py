@@ -10,6 +10,7 @@ import difflib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -191,9 +192,20 @@ def _strip(model: Transformer, names: Sequence[str], inside: Callable[[Wrapper],
                 module = inner
             else:
                 holder, attribute, module = module, "base", module.base
+    _untie(copy)
     left = {n for n, _ in named_parameters(copy)}
     copy.adaptations = {n: a for n, a in copy.adaptations.items() if any(p in left for p in a["parameters"])}
     return copy
+
+
+def _untie(model: Transformer) -> None:
+    """After a merge into a tied head its weight is its own: say so in the config, and tie nothing by halves."""
+    stacks = [stack for stack in (model.encoder, model.decoder) if stack is not None]
+    table = stacks[0].embeddings.token.weight
+    if model.config.tied and unwrap(model.head.output).weight is not table:
+        model.config = replace(model.config, tied=False)
+        for stack in stacks[1:]:
+            stack.embeddings.token.weight = nn.Parameter(table.data.clone(), requires_grad=table.requires_grad)
 
 
 def snapshot(model: nn.Module) -> dict[str, Tensor]:

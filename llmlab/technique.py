@@ -47,6 +47,10 @@ class Needs:
     base: bool = False  # True: it is meant to start from a trained model
     on_policy: bool = False  # True: the model writes its own batches, so they make no validation loss
 
+    def suits(self, columns: Sequence[str]) -> bool:
+        """Whether data with these columns has what it needs."""
+        return not self.columns or any(set(wanted.split()) <= set(columns) for wanted in self.columns)
+
 
 def knob(
     default: Any,

@@ -41,8 +41,8 @@ class Training:
     clip: float = knob(1.0, "Longest gradient, as an L2 norm over all parameters; 0 for no limit.", low=0.0)
     accumulate: int = knob(1, "Batches whose gradients are added up before one step.", low=1, high=65_536)
     precision: str = knob("fp32", "Numbers the model computes with.", choices=("fp32", "bf16", "auto"))
-    evaluate_every: int = knob(0, "Steps between evaluations; 0 for a tenth of the run.", low=0)
-    evaluate_batches: int = knob(16, "Batches an evaluation during training looks at; 0 for all.", low=0)
+    evaluate_every: int = knob(0, "Steps between evaluations; 0 for a tenth of the run, ten at least.", low=0)
+    evaluate_batches: int = knob(8, "Batches an evaluation during training looks at; 0 for all.", low=0)
     patience: int = knob(0, "Evaluations without a better validation loss before stopping; 0 for never.", low=0)
     keep_best: bool = knob(False, "End with the weights of the best validation loss.")
     save_every: int = knob(0, "Steps between checkpoints of a run that has a folder; 0 for the end only.", low=0)
@@ -57,7 +57,7 @@ class Training:
 
     @property
     def evaluation_interval(self) -> int:
-        return self.evaluate_every or max(1, self.steps // 10)
+        return self.evaluate_every or max(10, self.steps // 10)
 
 
 def recommended_rate(techniques: Iterable[Any]) -> float:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +35,11 @@ def bundled() -> list[str]:
     return sorted(path.parent.name for path in HERE.glob(f"*/{WEIGHTS}"))
 
 
-def load_model(name: str | Path) -> Transformer:
-    """A bundled model by name, or the model of a run folder. ValueError or FileNotFoundError says what is wrong."""
+def load_model(name: str | Path, techniques: Iterable[Any] = ()) -> Transformer:
+    """A bundled model by name, or the model of a run folder. ValueError or FileNotFoundError says what is wrong.
+
+    `techniques` built into the model and unknown to the catalogue, such as one written in a notebook, are given.
+    """
     folder = HERE / str(name) if str(name) in bundled() else Path(name)
     if not folder.is_dir():
         near = difflib.get_close_matches(str(name), bundled(), 1)
@@ -48,7 +52,7 @@ def load_model(name: str | Path) -> Transformer:
     described = read_json(folder / CONFIG)
     model = Transformer(ModelConfig.from_dict(described["model"]))
     model.tokenizer = Tokenizer.load(folder / TOKENIZER) if (folder / TOKENIZER).is_file() else None
-    _rebuild(model, described.get("adaptations", {}))
+    _rebuild(model, described.get("adaptations", {}), {needs_of(t).name: t for t in techniques})
     _fill(model, _read(folder / WEIGHTS), folder)
     model.source = str(name)
     return model.eval()
@@ -61,10 +65,10 @@ def _read(path: Path) -> dict[str, Tensor]:
         raise ValueError(f"{path} is damaged: {error}; copy or train it again") from error
 
 
-def _rebuild(model: Transformer, adaptations: dict[str, Any]) -> None:
+def _rebuild(model: Transformer, adaptations: dict[str, Any], given: dict[str, Any]) -> None:
     """Let the techniques that built into the model do so again, before its weights are read."""
     for name, had in adaptations.items():
-        technique = find(name)(**had["knobs"])
+        technique = given[name] if name in given else find(name)(**had["knobs"])
         hooks = Hooks([technique])
         build = lambda h=hooks, t=technique: h.only(t, "adapt_model", model=model)  # noqa: E731
         adapt(model, needs_of(technique).name, had["knobs"], True, 0, build)

@@ -41,7 +41,7 @@ class LoRALinear(Wrapper):
     def merged(self) -> nn.Module:
         old = self.base
         assert isinstance(old, nn.Linear)
-        new = nn.Linear(old.in_features, old.out_features, bias=old.bias is not None)
+        new = nn.Linear(old.in_features, old.out_features, bias=old.bias is not None, device="meta")  # draws nothing
         new.weight = nn.Parameter(old.weight + self.delta())  # a weight tied to another is untied here
         if old.bias is not None:
             new.bias = nn.Parameter(old.bias.clone())

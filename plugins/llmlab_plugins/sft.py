@@ -34,7 +34,8 @@ class SFT:
     """Supervised fine-tuning: learn to answer from prompts and responses."""
 
     mask_prompt: bool = knob(True, "Learn the response alone; off, the prompt's tokens are in the loss too.")
-    answers: int = knob(32, "Answers written at each evaluation to be compared with the right ones.", low=0, high=1000)
+    answers: int = knob(16, "Answers an evaluation writes and compares with the right ones.", low=0, high=1000)
+    longest: int = knob(32, "Longest right answer, in tokens, that is compared so.", low=1, high=4096)
 
     @hookimpl(wrapper=True, tryfirst=True)
     def examples(self, run: Any, split: str) -> Any:
@@ -72,11 +73,10 @@ class SFT:
         found = {"perplexity": perplexity(run.losses(split)["loss"])}
         if rows.floor is not None:
             found["floor"] = rows.floor
-        shown = rows[: self.answers]
-        if shown:
-            longest = max(len(row["tokens"]) - row["start"] for row in shown)
-            prompts = [row["tokens"][: row["start"]] for row in shown]
-            said = [text.strip() for text in run.respond(prompts, max_new_tokens=longest).text]
-            wanted = [row["response"].strip() for row in shown]
+        short = [row for row in rows if len(row["tokens"]) - row["start"] <= self.longest][: self.answers]
+        if short:
+            prompts = [row["tokens"][: row["start"]] for row in short]
+            said = [text.strip() for text in run.respond(prompts, max_new_tokens=self.longest).text]
+            wanted = [row["response"].strip() for row in short]
             found |= {"exact_match": accuracy(said, wanted), "f1": token_f1(said, wanted)}
         return found

@@ -1,0 +1,307 @@
+"""What trains, what stays, what is shared: votes, surgery, and models passed from run to run."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from llmlab import Run, Training, detach, merge
+from llmlab.surgery import (
+    Wrapper,
+    named_parameters,
+    pass_on,
+    replace_modules,
+    snapshot,
+    swapped,
+    unwrap,
+)
+from llmlab.technique import hookimpl, knob, technique
+from llmlab_plugins.clm import CLM
+from llmlab_plugins.lora import LoRA
+from llmlab_plugins.sft import SFT
+
+
+class Bottleneck(Wrapper):
+    def __init__(self, base, width, size):
+        super().__init__(base)
+        self.adapter_down, self.adapter_up = nn.Linear(width, size), nn.Linear(size, width)
+
+    def forward(self, *args, **kwargs):
+        y = self.base(*args, **kwargs)
+        return y + self.adapter_up(F.relu(self.adapter_down(y)))
+
+
+@technique(kind="adaptation")
+class Adapt:
+    size: int = knob(3, "Width.", low=1, high=64)
+
+    @hookimpl
+    def adapt_model(self, model):
+        width = model.config.width
+        replace_modules(model, ["attention", "mlp"], lambda m: Bottleneck(m, width, self.size))
+
+    @hookimpl
+    def trains(self, name):
+        return ".adapter_" in name
+
+
+class Scaled(Wrapper):
+    def __init__(self, base):
+        super().__init__(base)
+        self.scale_gain = nn.Parameter(torch.rand(()) + 0.5)
+
+    def forward(self, *args, **kwargs):
+        return self.base(*args, **kwargs) * self.scale_gain
+
+
+@technique(kind="adaptation")
+class Scale:
+    @hookimpl
+    def adapt_model(self, model):
+        replace_modules(model, ["mlp", "kv.value"], Scaled)
+
+    @hookimpl
+    def trains(self, name):
+        return name.endswith("scale_gain")
+
+
+@technique(kind="adaptation")
+class Biases:
+    @hookimpl
+    def trains(self, name):
+        return name.endswith(".bias")
+
+
+@technique(kind="extra")
+class ValueHead:
+    @hookimpl
+    def adapt_model(self, model):
+        model.value_head = nn.Linear(model.config.width, 1)
+
+    @hookimpl
+    def trains(self, name):
+        return name.startswith("value_head.") or None
+
+
+def new(texts, tiny, *techniques, model=None, **training):
+    return Run(
+        [CLM(window=16), *techniques],
+        texts,
+        model=model,
+        config=None if model else tiny,
+        training=Training(**{"steps": 3, "batch_size": 4} | training),
+    )
+
+
+def trained(run):
+    return {name for name, p in named_parameters(run.model) if p.requires_grad}
+
+
+def stir(model):
+    """Random numbers everywhere, so that nothing is hidden by a zero start."""
+    draw = torch.Generator().manual_seed(1)
+    for _, p in sorted(named_parameters(model)):
+        p.data = torch.randn(p.shape, generator=draw) * 0.1
+
+
+def logits(model, tokens):
+    model.eval()
+    with torch.no_grad():
+        return model.logits(model(tokens))
+
+
+def test_votes_any_true_wins_else_any_false_else_it_trains(texts, tiny):
+    base = new(texts, tiny)
+    assert trained(base) == {name for name, _ in named_parameters(base.model)}
+    assert all(".lora_" in name for name in trained(new(texts, tiny, LoRA())))
+    both = trained(new(texts, tiny, LoRA(), Biases()))
+    assert both == {
+        n for n, _ in named_parameters(new(texts, tiny, LoRA()).model) if "lora_" in n or n.endswith(".bias")
+    }
+
+
+@pytest.mark.parametrize("order", [(LoRA, ValueHead), (ValueHead, LoRA)])
+def test_an_adaptation_does_not_freeze_anothers_head(order, texts, tiny):
+    assert {"value_head.weight", "value_head.bias"} < trained(new(texts, tiny, *(t() for t in order)))
+
+
+def test_nothing_to_train_is_said(texts, tiny):
+    class Frozen:
+        @hookimpl
+        def trains(self, name):
+            return False
+
+    with pytest.raises(ValueError, match="nothing would train"):
+        new(texts, tiny, Frozen())
+
+
+@pytest.mark.parametrize("set_", [(LoRA, Adapt, Scale), (LoRA, Scale, Biases), (Adapt, Scale, ValueHead)])
+def test_list_order_never_changes_the_function_nor_the_start(set_, texts, tiny):
+    tokens = torch.randint(0, 100, (2, 12))
+    models = [new(texts, tiny, *(t() for t in order)).model for order in itertools.permutations(set_)]
+    starts = [dict(named_parameters(m)) for m in models]
+    for start in starts[1:]:
+        assert start.keys() == starts[0].keys()
+        assert all(torch.equal(p, starts[0][name]) for name, p in start.items())
+    for model in models:
+        stir(model)
+    expected = logits(models[0], tokens)
+    assert all(torch.equal(logits(m, tokens), expected) for m in models[1:])
+
+
+def test_order_of_runs_does_not_change_the_function_either(texts, tiny):
+    """LoRA first and adapters in a later run give the same structure as the other way round."""
+    base = new(texts, tiny)
+    one = new(texts, tiny, Adapt(), model=new(texts, tiny, LoRA(), model=base.model).model).model
+    other = new(texts, tiny, LoRA(), model=new(texts, tiny, Adapt(), model=base.model).model).model
+    stir(one), stir(other)
+    tokens = torch.randint(0, 100, (2, 12))
+    assert torch.equal(logits(one, tokens), logits(other, tokens))
+
+
+def test_weight_updates_sit_on_the_layer_and_output_wrappers_outside(texts, tiny):
+    model = new(texts, tiny, Scale(), LoRA()).model
+    value = model.decoder.blocks[0].attention.kv.value
+    assert type(value).__name__ == "Scaled" and type(value.base).__name__ == "LoRALinear"
+    assert isinstance(unwrap(value), nn.Linear)
+
+
+def test_names_leave_wrappers_out(texts, tiny):
+    names = {name for name, _ in named_parameters(new(texts, tiny, LoRA(), Adapt(), Scale()).model)}
+    assert not [n for n in names if ".base." in n]
+    assert "decoder.blocks.0.attention.query.weight" in names and "decoder.blocks.0.attention.query.lora_a" in names
+    plain = {name for name, _ in named_parameters(new(texts, tiny).model)}
+    assert plain < names
+
+
+def test_targets_never_match_what_another_technique_added(texts, tiny):
+    class Inner(Wrapper):
+        def __init__(self, base):
+            super().__init__(base)
+            self.up = nn.Linear(4, 4)
+
+    model = new(texts, tiny).model
+    replace_modules(model, ["mlp"], Inner)
+    found = replace_modules(model, ["up"], Scaled)
+    assert found == [f"decoder.blocks.{i}.mlp.up" for i in range(2)]
+
+
+def test_unknown_target_names_the_nearest(texts, tiny):
+    with pytest.raises(ValueError, match="no layer is named 'qurey': did you mean 'query'"):
+        new(texts, tiny, LoRA(targets="query, qurey"))
+    with pytest.raises(ValueError, match=r"no layer is named 'zzz': this model has .*query"):
+        new(texts, tiny, LoRA(targets="zzz"))
+
+
+def test_frozen_tensors_are_shared_trained_ones_cloned_the_given_model_never_changes(texts, tiny):
+    base = new(texts, tiny).fit()
+    before = {n: p.detach().clone() for n, p in named_parameters(base.model)}
+    run = new(texts, tiny, LoRA(), Biases(), model=base.model)
+    given = dict(named_parameters(base.model))
+    for name, p in named_parameters(run.model):
+        if name in given:
+            assert (p.data_ptr() == given[name].data_ptr()) == (not p.requires_grad), name
+    run.fit()
+    assert all(torch.equal(p, before[n]) for n, p in named_parameters(base.model))
+    assert all(p.requires_grad for p in base.model.parameters())
+    assert any(not torch.equal(p, before[n]) for n, p in named_parameters(run.model) if n.endswith("bias"))
+
+
+def test_training_the_first_model_on_does_not_change_the_second(texts, tiny):
+    base = new(texts, tiny).fit()
+    run = new(texts, tiny, LoRA(), model=base.model)
+    before = {n: p.detach().clone() for n, p in named_parameters(run.model)}
+    base.fit(3)
+    assert all(torch.equal(p, before[n]) for n, p in named_parameters(run.model))
+
+
+def test_met_again_it_continues_with_other_knobs_it_names_merge(texts, tiny):
+    first = new(texts, tiny, LoRA(rank=2)).fit()
+    weights = {n: p.detach().clone() for n, p in named_parameters(first.model) if ".lora_" in n}
+    again = new(texts, tiny, LoRA(rank=2), model=first.model)
+    assert trained(again) == set(weights)
+    assert all(torch.equal(p, weights[n]) for n, p in named_parameters(again.model) if n in weights)
+    with pytest.raises(ValueError, match=r"already carries lora\(rank=2.*this run asks lora\(rank=3.*merge\(model\)"):
+        new(texts, tiny, LoRA(rank=3), model=first.model)
+
+
+def test_adaptations_a_run_does_not_list_stay_frozen(texts, tiny):
+    first = new(texts, tiny, Adapt()).fit()
+    later = new(texts, tiny, model=first.model)
+    assert not [n for n in trained(later) if "adapter_" in n] and "decoder.norm.weight" in trained(later)
+    biased = new(texts, tiny, Biases(), model=first.model)  # votes for every bias, an adapter's too
+    assert not [n for n in trained(biased) if "adapter_" in n]
+
+
+def test_untouched_tensors_stay_bit_for_bit(texts, tiny):
+    base = new(texts, tiny).fit()
+    run = new(texts, tiny, LoRA(), model=base.model).fit()
+    kept = dict(named_parameters(base.model))
+    moved = {n for n, p in named_parameters(run.model) if n in kept and not torch.equal(p, kept[n])}
+    assert not moved
+    assert all(p.abs().sum() > 0 for n, p in named_parameters(run.model) if n.endswith("lora_b"))
+
+
+def test_merge_equals_the_adapted_model_and_detach_the_base(texts, tiny):
+    base = new(texts, tiny).fit()
+    run = new(texts, tiny, LoRA(rank=3), Adapt(), model=base.model).fit()
+    tokens = torch.randint(0, 100, (2, 12))
+    before = logits(run.model, tokens)
+    merged = merge(run.model, "lora")
+    assert torch.allclose(logits(merged, tokens), before, atol=1e-5)
+    assert list(merged.adaptations) == ["adapt"] and not [n for n, _ in named_parameters(merged) if "lora_" in n]
+    assert torch.equal(logits(run.model, tokens), before)
+    bare = detach(run.model)
+    assert torch.equal(logits(bare, tokens), logits(base.model, tokens)) and not bare.adaptations
+    with pytest.raises(ValueError, match="adapt cannot be merged"):
+        merge(run.model)
+    with pytest.raises(ValueError, match="carries no 'prefix': it has lora, adapt"):
+        detach(run.model, "prefix")
+
+
+def test_merged_model_can_be_adapted_anew(texts, tiny):
+    run = new(texts, tiny, LoRA(rank=3)).fit()
+    again = new(texts, tiny, LoRA(rank=5), model=merge(run.model)).fit()
+    assert {p.size(0) for n, p in named_parameters(again.model) if n.endswith("lora_a")} == {5}
+
+
+def test_a_tied_head_is_untied_by_a_merge(texts, tiny):
+    run = new(texts, tiny, LoRA(targets="head.output")).fit()
+    tokens = torch.randint(0, 100, (2, 12))
+    table = run.model.decoder.embeddings.token.weight.detach().clone()
+    merged = merge(run.model)
+    assert torch.allclose(logits(merged, tokens), logits(run.model, tokens), atol=1e-5)
+    assert torch.equal(merged.decoder.embeddings.token.weight, table) and not merged.config.tied
+    assert pass_on(merged).head.output.weight is not pass_on(merged).decoder.embeddings.token.weight
+
+
+def test_a_snapshot_is_a_reference_policy(texts, tiny):
+    run = new(texts, tiny, LoRA())
+    run.fit(1)
+    tokens = torch.randint(0, 100, (2, 12))
+    reference, before = snapshot(run.model), logits(run.model, tokens)
+    run.fit(2)
+    after = logits(run.model, tokens)
+    assert not torch.equal(before, after)
+    with swapped(run.model, reference):
+        assert torch.equal(logits(run.model, tokens), before)
+    assert torch.equal(logits(run.model, tokens), after)
+    assert set(reference) == trained(run)
+
+
+def test_the_table_of_parameters(texts, tiny):
+    run = new(texts, tiny, LoRA(rank=2))
+    table = run.parameters()
+    lora = 2 * (32 + 32) * 2 * tiny.layers  # r (d_in + d_out), query and value, in every layer
+    assert table.trainable == lora and table.total == lora + new(texts, tiny).parameters().total
+    assert [row[0] for row in table.by_owner()] == ["base", "lora"] and f"{table.share:.2%}" in str(table)
+
+
+def test_a_pipeline_of_objectives_shares_one_base(texts, pairs, tiny):
+    base = new(texts, tiny).fit()
+    tuned = Run([SFT(), LoRA()], pairs, model=base.model, training=Training(steps=3, batch_size=4)).fit()
+    assert len(tuned.history) == 3 and tuned.source is None
