@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .panel import Lab as Lab
 
-__all__ = ["Lab"]  # noqa: PLE0604
+__all__ = ["Lab"]
 
 
 def __getattr__(name: str) -> Any:

@@ -109,6 +109,7 @@ def _draw(axes: Any, curve: Curve, hint: str) -> None:
         axes.legend(frameon=False, fontsize=13, labelcolor=INK, loc="upper right", handlelength=2.6)
     if not curve.losses and not curve.measured:
         axes.set_yticks([])
+        axes.set_ylabel("")
         axes.text(0.5, 0.5, hint, transform=axes.transAxes, ha="center", va="center", color=GREY, fontsize=15)
         return
     top = max([*curve.losses, *curve.measured])
@@ -118,7 +119,7 @@ def _draw(axes: Any, curve: Curve, hint: str) -> None:
 
 
 def _dress(axes: Any, title: str) -> None:
-    axes.set_title(title, fontsize=14, color=INK, loc="left", pad=10)
+    axes.set_title(title, fontsize=13, color=INK, loc="left", pad=8)
     axes.set_xlabel("step", fontsize=13, color=INK)
     axes.set_ylabel("loss (nats a token)", fontsize=13, color=INK)
     axes.tick_params(labelsize=12, colors=GREY, length=0)

@@ -46,7 +46,7 @@ class Knob:
             shown.pop("continuous_update")
             return W.Checkbox(value=field.default, indent=False, **shown)
         if self._optional or isinstance(field.default, str | float):  # floats as text: 0.003 stays 0.003, not 0.0
-            return W.Text(value=write(field.default), **shown)
+            return W.Text(value=write(field.default), **shown)  # type: ignore[arg-type]
         most = 2**31 - 1
         bounds = {"min": -most if low is None else low, "max": most if high is None else high}
         return W.BoundedIntText(value=field.default, **bounds, **shown)

@@ -101,7 +101,7 @@ class Lab(Listener):
     # -- from code ---------------------------------------------------------------------------------------------
 
     def choose(self, technique: str, **knobs: Any) -> Lab:
-        """Choose an objective or switch an adaptation on, with values for its knobs. ValueError says why it cannot be."""
+        """Choose an objective or switch an adaptation on, with values for its knobs; ValueError says why not."""
         return self._then(lambda: self.session.choose(technique, **knobs))
 
     def drop(self, technique: str) -> Lab:
@@ -161,7 +161,7 @@ class Lab(Listener):
         from IPython.display import Image
 
         record = self.session.records[-1] if self.session.records else None
-        curve, title = (chart.Curve.of(record.run), record.plan.title) if record else (chart.Curve(), "")
+        curve, title = (chart.Curve.of(record.run), record.title) if record else (chart.Curve(), "")
         return Image(data=chart.png(curve, title), width=640, alt=curve.describe())
 
     # -- the face ----------------------------------------------------------------------------------------------
@@ -209,10 +209,12 @@ class Lab(Listener):
                 lambda change, what=what: self._do(self.set, **{what: change["new"]}), names="value"
             )
         parts = [_heading("Objective"), _box("chips", *self._objectives.values()), self._about]
-        parts += [w for name in s.objectives for w in (self._reasons[name], self._groups[name])]
+        parts += [self._reasons[name] for name in s.objectives] + [self._groups[name] for name in s.objectives]
         parts += [_heading("Adaptations")] if s.adaptations else []
         for name, toggle in self._toggles.items():
             parts += [toggle, self._reasons[name], self._groups[name]]
+        for wide in (self._data, self._start, self._training["learning_rate"].widget):
+            wide.add_class("llmlab-wide")
         settings = _box("knobs", self._data, self._start, *(k.widget for k in self._training.values()))
         return [*parts, _heading("Data and training"), settings]
 
@@ -326,7 +328,7 @@ class Lab(Listener):
         if not now and since < max(0.25, 5 * self._cost):
             return
         run, began = record.run, time.monotonic()
-        self._chart.value = chart.image(chart.Curve.of(run), record.plan.title)
+        self._chart.value = chart.image(chart.Curve.of(run), record.title)
         note = f", loss {run.history[-1]['loss']:.2f}" if run.history else ""
         self._progress.value = tables.progress(run.steps, run.training.steps, note)
         self._measures.value = tables.measures(run.evaluations)

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from ..data import Corpus
 from ..data.memory import as_corpus
-from ..data.pairs import as_pair
 from ..progress import Progress
-from ..technique import knobs, needs_of, values
+from ..technique import needs_of, values
 from ..training import Training, recommended_rate
 from .plan import LAST, SCRATCH, Plan, resolve
+from .samples import WRITTEN, Sample, choose_samples
 
 if TYPE_CHECKING:
     from ..model import Transformer
@@ -26,18 +26,6 @@ if TYPE_CHECKING:
 
 _turn = threading.Lock()  # held by the session that trains
 _active: Session | None = None
-OPENING = 10  # words of a text that the model is asked to continue
-WRITTEN = 32  # tokens it may write
-
-
-@dataclass
-class Sample:
-    """A prompt from the validation set, what the model wrote before and after, and the right answer if there is one."""
-
-    prompt: str
-    wanted: str | None
-    before: str = ""
-    after: str = ""
 
 
 @dataclass
@@ -46,9 +34,15 @@ class Record:
 
     plan: Plan
     run: Run
+    dataset: str = ""
     samples: list[Sample] = field(default_factory=list)
     outcome: str = ""  # "done" or "stopped"
     seconds: float = 0.0
+
+    @property
+    def title(self) -> str:
+        """Such as "SFT + LoRA on tinytown:qa"."""
+        return f"{self.plan.title} on {self.dataset}"
 
     def write(self, when: str) -> None:
         """Let the model continue the prompts, greedily; `when` is "before" or "after"."""
@@ -237,7 +231,7 @@ class Session:
         return _turn.locked()
 
     def start(self) -> bool:
-        """Begin a run of the present choices in a thread of its own; False, and a status that says why, if it cannot be."""
+        """Begin a run of the present choices in a thread of its own; False, and a status that says why, if not."""
         global _active
         if not _turn.acquire(blocking=False):
             self.say(
@@ -264,8 +258,9 @@ class Session:
     def stop(self) -> None:
         """Ask whatever trains to end after the step in hand."""
         active = _active
-        if active is not None:
+        if active is not None and not active._stopping.is_set():
             active._stopping.set()
+            active.say("Stopping after the step in hand …")
 
     def join(self, timeout: float | None = None) -> None:
         if self._thread.ident is not None:
@@ -285,7 +280,7 @@ class Session:
             run = plan.build()
             if plan.model is None:  # learning it again would give the same
                 self._tokenizers[dataset, plan.family] = run.tokenizer
-            self.last = record = Record(plan, run, choose_samples(run, self.shown))
+            self.last = record = Record(plan, run, dataset, choose_samples(run, self.shown))
             self.listener.moved(record, True)
             record.write("before")
             self.listener.moved(record, True)
@@ -347,7 +342,7 @@ class _Watch(Progress):
 
     def evaluated(self, run: Run, metrics: dict[str, Any]) -> None:
         self._stop(run)
-        if not run.stopped:
+        if not self.session._stopping.is_set():
             self.session.say(f"Training: step {run.steps} of {run.training.steps}, {closing(run)}")
         self.session.listener.moved(self.record, run.steps == 0)
 
@@ -361,34 +356,6 @@ def closing(run: Run) -> str:
     found = {k: v for k, v in run.metrics.items() if k != "step"}
     name = "loss" if "loss" in found else next(iter(found), "")
     return f"validation {name.replace('_', ' ')} {found[name]:.2f}" if name else "no validation set"
-
-
-def choose_samples(run: Run, count: int) -> list[Sample]:
-    """The first prompts of the validation set that leave room to write; none where the model writes no text."""
-    splits = run.corpus.splits
-    rows = splits.get("validation") or splits["train"]
-    if run.model.config.family == "encoder":
-        return []
-    room, found = run.model.config.context - WRITTEN, []
-    for row in rows:
-        sample = _sample(row)
-        if sample and len(run.tokenizer.encode(sample.prompt)) + 1 <= room:
-            found.append(sample)
-        if len(found) == count:
-            break
-    return found
-
-
-def _sample(row: Mapping[str, Any]) -> Sample | None:
-    if "prompt" in row and "response" not in row:
-        return Sample(str(row["prompt"]), None)
-    if "text" in row and "label" not in row:
-        return Sample(" ".join(str(row["text"]).split()[:OPENING]), None)
-    try:
-        prompt, wanted = as_pair(row)
-    except KeyError:
-        return None
-    return Sample(prompt, wanted)
 
 
 def _label(data: Any) -> str:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ..parameters import Parameters
-    from .session import Sample
+    from .samples import Sample
 
-TAIL = 150  # characters of a prompt's end that are shown
+TAIL, HEAD = 150, 130  # characters that are shown of a prompt's end, and of what was written
 
 
 def status(text: str) -> str:
@@ -56,13 +56,11 @@ def measures(evaluations: Sequence[Mapping[str, Any]]) -> str:
     first, last = evaluations[0], evaluations[-1]
     rows = "".join(
         f"<tr><th scope='row'>{html.escape(name.replace('_', ' '))}</th>"
-        f"<td>{number(first.get(name))}</td><td>{number(value)}</td></tr>"
+        f"<td>{number(first.get(name))}</td><td>{number(value) if last is not first else '…'}</td></tr>"
         for name, value in last.items()
         if name != "step" and isinstance(value, int | float)
     )
-    head = (
-        f"<tr><th scope='col'>validation</th><th scope='col'>before</th><th scope='col'>step {last['step']}</th></tr>"
-    )
+    head = f"<tr><th scope='col'>validation</th><th scope='col'>before</th><th scope='col'>{then}</th></tr>"
     return f'<table class="llmlab-table llmlab-measures"><thead>{head}</thead><tbody>{rows}</tbody></table>'
 
 
@@ -97,7 +95,9 @@ def _cells(row: Sample, known: bool, trained: bool) -> list[str]:
 
 def _said(text: str, wanted: str | None) -> str:
     right = wanted is not None and text.strip() == wanted.strip()
-    return ("<b>✓</b> " if right else "") + (_text(text.strip()) or "<i>nothing</i>")
+    text = text.strip()
+    shown = text if len(text) <= HEAD else text[:HEAD] + " …"
+    return ("<b>✓</b> " if right else "") + (_text(shown) or "<i>nothing</i>")
 
 
 def _text(text: str) -> str:

@@ -131,9 +131,8 @@ class Jupyter:
         page.locator(".jp-NotebookPanel:not(.lm-mod-hidden)").wait_for(timeout=30_000)
         page.wait_for_function(IDLE, timeout=60_000)
         if theme == "dark":
-            page.evaluate(
-                "() => window.jupyterapp.commands.execute('apputils:change-theme', {theme: 'JupyterLab Dark'}).then(() => null)"
-            )
+            change = "execute('apputils:change-theme', {theme: 'JupyterLab Dark'})"
+            page.evaluate(f"() => window.jupyterapp.commands.{change}.then(() => null)")
         return Lesson(page)
 
 
