@@ -71,14 +71,15 @@ class Order:
     Where the rows have `lengths`, examples of like length come together, so that little of a batch is padding.
     """
 
-    def __init__(self, rows: Sequence[Any], size: int, seed: int) -> None:
+    def __init__(self, rows: Sequence[Any], size: int, seed: int, whole: bool = False) -> None:
         self.count, self.size, self.seed = len(rows), min(size, len(rows)), seed
+        self.whole = whole  # a smaller last chunk, rather than leaving its examples for another pass
         lengths = getattr(rows, "lengths", None)
         self.lengths = None if lengths is None else torch.as_tensor(lengths)
 
     def __len__(self) -> int:
-        """Chunks in a pass; the last examples, too few for a chunk, wait for another permutation."""
-        return self.count // self.size
+        """Chunks in a pass."""
+        return -(-self.count // self.size) if self.whole else self.count // self.size
 
     def epoch(self, epoch: int) -> list[list[int]]:
         """The chunks of one pass, as lists of example ids."""
@@ -87,7 +88,7 @@ class Order:
         if self.lengths is not None:
             groups = order.split(BUCKET * self.size)
             order = torch.cat([g[self.lengths[g].argsort(stable=True)] for g in groups])
-        chunks = order[: len(self) * self.size].view(len(self), self.size)
+        chunks = [chunk.tolist() for chunk in order.split(self.size)][: len(self)]
         if self.lengths is not None:
-            chunks = chunks[torch.randperm(len(chunks), generator=draw)]
-        return chunks.tolist()
+            chunks = [chunks[i] for i in torch.randperm(len(chunks), generator=draw)]
+        return chunks

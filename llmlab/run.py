@@ -110,7 +110,8 @@ class Run:
         self.folder: Path | None = None
         self.optimizer: torch.optim.Optimizer | None = None
         self._rows: dict[str, Sequence[dict[str, Any]]] = {}
-        self._losses: dict[tuple[str, int, int], dict[str, float]] = {}
+        self._measured: dict[str, dict[str, float]] | None = None  # losses by split, while evaluating
+        self._limit = 0
         self.stopped = ""  # why the last fit ended early
 
     # -- putting it together -----------------------------------------------------------------------------------
@@ -222,18 +223,21 @@ class Run:
 
     # -- measuring ---------------------------------------------------------------------------------------------
 
-    def losses(self, split: str = "validation", batches: int | None = None) -> dict[str, float]:
-        """Mean of every scalar of the loss over a split (or its first `batches`, 0 for all), in eval mode."""
-        limit = self._limit if batches is None else batches
-        key = (split, self.steps, limit)
-        if key not in self._losses:
-            self._losses = {k: v for k, v in self._losses.items() if k[1] == self.steps}
-            self._losses[key] = self._measure(split, limit)
-        return dict(self._losses[key])
+    def losses(self, split: str = "validation", batches: int = 0) -> dict[str, float]:
+        """Mean of every scalar of the loss over a split, or its first `batches`, in eval mode.
+
+        While the run is evaluated, what was measured already is returned.
+        """
+        measured = self._measured
+        if measured is None:
+            return self._measure(split, batches)
+        if split not in measured:
+            measured[split] = self._measure(split, self._limit)
+        return dict(measured[split])
 
     def _measure(self, split: str, limit: int) -> dict[str, float]:
         rows, seed = self.rows(split), derive(self.seed, "evaluate")
-        order = Order(rows, self.training.batch_size, seed).epoch(0)
+        order = Order(rows, self.training.batch_size, seed, whole=True).epoch(0)
         sums: dict[str, float] = defaultdict(float)
         total = 0
         for ids in order[: limit or None]:
@@ -244,11 +248,9 @@ class Run:
                         sums[name] += float(value) * weight
         return {name: value / max(1, total) for name, value in sums.items()}
 
-    _limit = 0
-
     def evaluate(self, split: str = "validation", batches: int = 0) -> dict[str, float]:
         """Measure on a split: the mean losses, and what the techniques measure. `batches` limits the work; 0 is all."""
-        self._limit = batches
+        self._measured, self._limit = {}, batches
         try:
             with evaluating(self.model):
                 policy = any(needs_of(t).on_policy for t in self.techniques)
@@ -256,7 +258,7 @@ class Run:
                 for answer in self.hooks.call("evaluate", run=self, split=split):
                     found |= answer
         finally:
-            self._limit = 0
+            self._measured = None
         return found
 
     def parameters(self) -> Parameters:
