@@ -114,7 +114,8 @@ class Lab(Listener):
 
     def start(self) -> Lab:
         """What the Run button does: begin, and return at once."""
-        self.session.start()
+        if not self.session.start():
+            self._stop.disabled = not self.session.busy
         return self
 
     def run(self) -> Run:
@@ -134,6 +135,7 @@ class Lab(Listener):
     def stop(self) -> Lab:
         """What the Stop button does: end the run after the step in hand."""
         self.session.stop()
+        self._stop.disabled = not self.session.runs
         return self
 
     @property
@@ -280,9 +282,9 @@ class Lab(Listener):
         finally:
             self._quiet = False
         problem = s.plan().problem()
-        self._run.disabled = s.busy or problem is not None
+        self._run.disabled = s.runs or problem is not None
         self._show_code()
-        if s.busy or keep_status:
+        if s.runs or keep_status:
             return
         self._title.value = f'<div class="llmlab-title">{s.plan().title}</div>'
         self._share.value = tables.parameters(s.preview())

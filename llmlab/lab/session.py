@@ -230,6 +230,11 @@ class Session:
         """Whether any session of this process trains."""
         return _turn.locked()
 
+    @property
+    def runs(self) -> bool:
+        """Whether it is this one."""
+        return _active is self
+
     def start(self) -> bool:
         """Begin a run of the present choices in a thread of its own; False, and a status that says why, if not."""
         global _active

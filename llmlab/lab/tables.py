@@ -39,9 +39,8 @@ def parameters(table: Parameters | None) -> str:
     # a share that is not zero is never drawn as nothing
     width = 0 if not share else max(1.0, 100 * share)
     bar = f'<div class="llmlab-share" aria-hidden="true"><div style="width:{width:.1f}%"></div></div>'
-    return (
-        f'<div class="llmlab-parameters"><span class="llmlab-heading">Parameters</span>{bar}<span>{said}</span></div>'
-    )
+    line = f'<div><span class="llmlab-heading">Parameters</span><span>{said}</span></div>'
+    return f'<div class="llmlab-parameters">{line}{bar}</div>'
 
 
 def percent(share: float) -> str:
@@ -60,6 +59,7 @@ def measures(evaluations: Sequence[Mapping[str, Any]]) -> str:
         for name, value in last.items()
         if name != "step" and isinstance(value, int | float)
     )
+    then = f"step {last['step']}" if last is not first else "after"
     head = f"<tr><th scope='col'>validation</th><th scope='col'>before</th><th scope='col'>{then}</th></tr>"
     return f'<table class="llmlab-table llmlab-measures"><thead>{head}</thead><tbody>{rows}</tbody></table>'
 

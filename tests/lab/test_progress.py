@@ -1,0 +1,38 @@
+"""The bar of `run.fit()` in a notebook, and the chart's numbers."""
+
+from __future__ import annotations
+
+import pytest
+
+from llmlab import ModelConfig, Run, Training, corpus
+from llmlab.lab.chart import Curve, png, smooth
+from llmlab.lab.progress import NotebookBar
+
+SMALL = ModelConfig(layers=1, heads=2, width=32, vocab_size=400, context=160)
+
+
+def test_the_bar_ends_with_a_line_and_its_text_is_constant(capsys: pytest.CaptureFixture[str]) -> None:
+    bar = NotebookBar()
+    training = Training(steps=3, batch_size=4, evaluate_batches=1)
+    Run(["clm"], corpus("tinytown", size=60), config=SMALL, training=training).fit(progress=bar)
+    assert "step 3 of 3, loss" in bar.bar.value and 'aria-label="Steps taken"' in bar.bar.value
+    assert "3 steps in" in bar.line.value and "perplexity" in bar.line.value
+    assert bar._repr_mimebundle_()["text/plain"] == "CLM: 3 steps"
+    assert capsys.readouterr().out == "CLM: 3 steps\n"  # what `display` shows where no notebook is
+
+
+def test_smoothing_starts_at_the_first_value_and_keeps_a_constant() -> None:
+    assert smooth([2.0] * 9) == pytest.approx([2.0] * 9)
+    assert smooth([5.0, 1.0])[0] == 5.0 and 1.0 < smooth([5.0, 1.0])[1] < 5.0
+
+
+def test_a_chart_is_drawn_in_any_state_and_described_in_words() -> None:
+    for curve in (
+        Curve(),
+        Curve([1], [2.0]),
+        Curve([1, 2], [2.0, 1.0], [0, 2], [2.1, 1.1], 0.5, 2),
+        Curve([1], [-3.0]),
+    ):
+        assert png(curve, "a title")[:4] == b"\x89PNG"
+    assert "floor 0.50" in Curve([1], [2.0], [0], [2.0], 0.5, 1).describe()
+    assert "nothing has been trained" in Curve().describe()
