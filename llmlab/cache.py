@@ -39,6 +39,8 @@ class Store:
 
 @dataclass
 class BlockCache:
+    """One block's stores: of the text itself, and of what cross-attention looks at."""
+
     attention: Store
     cross: Store
 

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from .batch import pad
 from .cache import Cache
+from .decode import shortcut
 from .model import Transformer
 from .rollout import Responses
 from .seeds import generator
@@ -59,51 +60,91 @@ def generate(
 ) -> Generated:
     """Continue each of B prompts (ids) by at most `max_new_tokens`, or until `stop`.
 
-    `temperature` 0 is greedy. `top_k` > 0 keeps the k likeliest tokens; `top_p` < 1 keeps the fewest whose
-    probabilities reach p (nucleus, Holtzman et al. 2019). The same `seed` gives the same text; `draws` are
+    `temperature` 0 is greedy. `top_k` > 0 keeps the k likeliest tokens; of these, `top_p` < 1 keeps the fewest
+    whose share reaches p (nucleus, Holtzman et al. 2019). The same `seed` gives the same text; `draws` are
     one generator a row instead. Prompts may differ in length. For an encoder-decoder the prompts are
     what the encoder reads, and the answer starts from `bos`. The context's end ends a text too.
-    ValueError on an empty prompt, one that fills the context, a setting out of range, or an encoder.
+    ValueError on an empty prompt, one that fills the context, an id or a setting out of range, or an encoder.
     """
     _check(model, prompts, max_new_tokens, temperature, top_k, top_p)
     device = next(model.parameters()).device
-    B, uneven = len(prompts), len({len(p) for p in prompts}) > 1
-    both = model.config.family == "encoder-decoder"
+    B, both = len(prompts), model.encoder is not None
     inputs = pad(prompts, pad_id, left=not both).to(device)  # (B, S)
+    uneven = len({len(p) for p in prompts}) > 1
     keep = pad([[1] * len(p) for p in prompts], left=not both).bool().to(device) if uneven else None
     source, source_keep = (inputs, keep) if both else (None, None)
     if both:
         if bos is None:
             raise ValueError("an encoder-decoder starts its answer from `bos`: give its id")
         inputs, keep = torch.full((B, 1), bos, device=device), None
-    room = min(max_new_tokens, model.config.context - inputs.size(1))
+    room = _room(model, inputs, keep, max_new_tokens)  # (B,) or (1,)
+    steps = int(room.max())
+    allowed = torch.arange(steps, device=device) < room[:, None]  # (B, steps) or (1, steps)
+    if keep is not None:  # one mask serves every step
+        keep = torch.cat([keep, allowed], 1)  # (B, S + steps)
     draws = draws or [generator(seed, "generate", i) for i in range(B)]
-    uniform = torch.stack([torch.rand(room, generator=g) for g in draws]).to(device) if temperature else None
+    uniform = torch.stack([torch.rand(steps, generator=g) for g in draws]).to(device) if temperature else None
 
-    tokens, past = inputs, inputs.size(1)
-    out = torch.full((B, room), pad_id, device=device)
-    mask = torch.zeros(B, room, dtype=torch.bool, device=device)
+    out = torch.full((B, steps), pad_id, device=device)
+    mask = torch.zeros(B, steps, dtype=torch.bool, device=device)
     alive = torch.ones(B, dtype=torch.bool, device=device)
-    if keep is not None:  # generated tokens are all kept: one mask serves every step
-        keep = torch.cat([keep, keep.new_ones(B, room)], 1)
     with evaluating(model), torch.inference_mode():
-        memory = None
-        cache = Cache(room) if cached else None
-        for t in range(room):
-            seen = None if keep is None else keep[:, : past + t]
-            output = model(tokens, seen, source=source, source_keep=source_keep, memory=memory, cache=cache)
-            memory = output.memory
-            logits = model.head(output.hidden[:, -1]).float()  # (B, V)
-            new = choose(logits, temperature, top_k, top_p, None if uniform is None else uniform[:, t])
+        forward = _forward(model, inputs, keep, source, source_keep, steps, cached)
+        new = None
+        for t in range(steps):
+            logits = forward(new)  # (B, V)
+            new = choose(logits.float(), temperature, top_k, top_p, None if uniform is None else uniform[:, t])
+            alive = alive & allowed[:, t]
             out[:, t] = torch.where(alive, new, out[:, t])
             mask[:, t] = alive
             if stop is not None:
                 alive = alive & (new != stop)
                 if not alive.any():
                     break
-            tokens = new[:, None] if cached else torch.cat([tokens, new[:, None]], 1)
     used = int(mask.any(0).sum())
     return Generated(out[:, :used].clone(), mask[:, :used].clone())
+
+
+def _room(model: Transformer, inputs: Tensor, keep: Tensor | None, new: int) -> Tensor:
+    """How many tokens each row may still write, (B,) or (1,); ValueError where that is none."""
+    assert model.decoder is not None
+    reach = model.decoder.positions(inputs.size(1), 0, keep)[..., -1].reshape(-1) + 1
+    room = (model.config.context - reach).clamp(max=new)
+    if room.min() < 1:
+        raise ValueError(
+            f"a prompt of {int(reach.max())} tokens leaves no room in a context of {model.config.context}: shorten it"
+        )
+    return room.to(inputs.device)
+
+
+def _forward(
+    model: Transformer,
+    tokens: Tensor,
+    keep: Tensor | None,
+    source: Tensor | None,
+    source_keep: Tensor | None,
+    steps: int,
+    cached: bool,
+) -> Callable[[Tensor | None], Tensor]:
+    """A function from the newest token of each row (B,), at first None, to the next one's logits (B, V)."""
+    cache = Cache(steps) if cached else None
+    memory: Tensor | None = None
+    step: Callable[[Tensor], Tensor] | None = None
+
+    def forward(new: Tensor | None) -> Tensor:
+        nonlocal tokens, memory, step
+        if new is not None:
+            if step is not None:
+                return step(new)
+            tokens = new[:, None] if cached else torch.cat([tokens, new[:, None]], 1)
+        seen = None if keep is None else keep[:, : tokens.size(1) + (cache.length if cache else 0)]
+        output = model(tokens, seen, source=source, source_keep=source_keep, memory=memory, cache=cache)
+        memory = output.memory
+        if new is None and cache is not None:
+            step = shortcut(model, cache, keep, len(tokens), steps)
+        return model.head(output.hidden[:, -1])
+
+    return forward
 
 
 def respond(model: Transformer, prompts: Sequence[str] | Sequence[list[int]], **settings: Any) -> Responses:
@@ -124,16 +165,18 @@ def choose(logits: Tensor, temperature: float, top_k: int, top_p: float, uniform
     """One token a row: (B, V), with numbers in [0, 1) of shape (B,), -> (B,). Greedy at temperature 0."""
     if temperature == 0 or uniform is None:
         return logits.argmax(-1)
-    p = (logits / temperature).softmax(-1)
-    if top_k or top_p < 1:
-        p, order = p.sort(-1, descending=True)
-        if top_p < 1:  # the token that crosses p stays, so that one is always left
-            p = p.masked_fill(p.cumsum(-1) - p >= top_p, 0.0)
-        if top_k:
-            p = p[:, :top_k]
-    reached = p.cumsum(-1)
-    place = torch.searchsorted(reached, uniform[:, None] * reached[:, -1:], right=True).clamp(max=p.size(-1) - 1)
-    return (order.gather(-1, place) if top_k or top_p < 1 else place).squeeze(-1)
+    p = ((logits - logits.amax(-1, keepdim=True)) / temperature).softmax(-1)
+    order = None
+    if top_k:
+        p, order = p.topk(min(top_k, p.size(-1)))
+    if top_p < 1:
+        if order is None:
+            p, order = p.sort(-1, descending=True)
+        before = p.cumsum(-1) - p  # the token that crosses top_p stays, so that one is always left
+        p = p.masked_fill(before >= top_p * p.sum(-1, keepdim=True), 0.0)
+    reached = p.double().cumsum(-1)  # in double, a number below 1 stays below the last entry
+    place = torch.searchsorted(reached, uniform[:, None] * reached[:, -1:], right=True)  # (B, 1)
+    return (place if order is None else order.gather(-1, place)).squeeze(-1)
 
 
 def _check(
@@ -143,9 +186,10 @@ def _check(
         raise ValueError("an encoder fills gaps and writes no text: use a decoder or an encoder-decoder")
     if not prompts or not all(len(p) for p in prompts):
         raise ValueError("every prompt needs at least one token: start it with BOS")
-    longest, context = max(map(len, prompts)), model.config.context
-    if longest > context - (model.config.family == "decoder"):
-        raise ValueError(f"a prompt of {longest} tokens leaves no room in a context of {context}: shorten it")
+    low, high = min(map(min, prompts)), max(map(max, prompts))
+    if low < 0 or high >= model.config.vocab_size:
+        wrong = low if low < 0 else high
+        raise ValueError(f"id {wrong} in a prompt: this model's vocabulary has ids 0 to {model.config.vocab_size - 1}")
     for name, value, good, rule in (
         ("max_new_tokens", new, new >= 1, "at least 1"),
         ("temperature", temperature, temperature >= 0, "at least 0"),

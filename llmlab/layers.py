@@ -35,10 +35,15 @@ class Positions(nn.Module):
     """
 
     def forward(self, new: int, past: int, keep: Tensor | None) -> Tensor:
-        """Positions of the last `new` tokens after `past` ones: (T,), or (B, T) where `keep` (B, S) leaves some out."""
+        """Positions of the last `new` tokens after `past` ones: (T,), or (B, T) where `keep` leaves some out.
+
+        `keep` is (B, S), or (B, T, S) where tokens differ in what they see: then a token's position is the
+        number of tokens before it that it sees, so that each of several packed documents starts from 0.
+        """
         if keep is None:
             return torch.arange(past, past + new)
-        return (keep.cumsum(-1) - 1).clamp(min=0)[:, -new:]
+        count = keep.cumsum(-1)[:, -new:] if keep.dim() == 2 else keep.tril(past).sum(-1)
+        return (count - 1).clamp(min=0)
 
 
 class LearnedPositions(nn.Embedding):
@@ -86,7 +91,7 @@ class RotaryPositions(nn.Module):
 
 def rotate(x: Tensor, angles: Angles) -> Tensor:
     """Turn the last T entries of `x` (B, H, S, D/H); earlier ones (a prefix) have no place in the text."""
-    cos, sin = angles
+    cos, sin = (a.to(x.dtype) for a in angles)
     T = cos.size(-2)
     prefix, x = x[..., : x.size(-2) - T, :], x[..., x.size(-2) - T :, :]
     left, right = x.chunk(2, -1)
@@ -137,7 +142,10 @@ class Attention(nn.Module):
         cache: Store | None = None,
         angles: Angles | None = None,
     ) -> Tensor:
-        """(B, T, D) -> (B, T, D). `keep` (B, S) is False where nothing may look, right-aligned with the keys."""
+        """(B, T, D) -> (B, T, D). `keep` is False where nothing may look, right-aligned with the keys.
+
+        (B, S) hides a key from every token, (B, T, S) from chosen ones.
+        """
         q = split_heads(self.query(x), self.heads)  # (B, H, T, D/H)
         if context is not None and cache is not None and cache.length:
             k, v = cache.read()  # what cross-attention looks at does not change while we write
@@ -156,13 +164,13 @@ class Attention(nn.Module):
     def attend(self, q: Tensor, k: Tensor, v: Tensor, keep: Tensor | None) -> Tensor:
         T, S = q.size(-2), k.size(-2)
         dropout = self.dropout if self.training else 0.0
-        if self.recorder is None and q.dtype == torch.float32:
-            if self.causal and keep is None and T == S:
-                return F.scaled_dot_product_attention(q, k, v, is_causal=True, dropout_p=dropout)
-            mask = visible(T, S, self.causal, keep, q.device)
-            return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
+        triangle = self.causal and keep is None and T == S  # the plain case, for which fused attention needs no mask
+        mask = None if triangle else visible(T, S, self.causal, keep, q.device)
+        if self.recorder is None and not _slow_when_fused(q, S):
+            return F.scaled_dot_product_attention(q, k, v, mask, dropout, is_causal=triangle)
         scores = (q * q.size(-1) ** -0.5) @ k.transpose(-1, -2)  # (B, H, T, S)
-        mask = visible(T, S, self.causal, keep, q.device)
+        if triangle:
+            mask = visible(T, S, True, None, q.device)
         if mask is not None:
             scores = scores.masked_fill(~mask, float("-inf"))
         weights = scores.softmax(-1)
@@ -171,20 +179,23 @@ class Attention(nn.Module):
         return F.dropout(weights, dropout) @ v
 
 
+def _slow_when_fused(q: Tensor, S: int) -> bool:
+    """Torch's fused attention is slow backwards in bfloat16 on processors; for short texts, do it by hand."""
+    return q.dtype == torch.bfloat16 and q.device.type == "cpu" and S <= 512
+
+
 def visible(T: int, S: int, causal: bool, keep: Tensor | None, device: torch.device | None = None) -> Tensor | None:
     """What each of T queries may look at among S keys, True where it may: (T, S) or (B, 1, T, S); None for all.
 
-    Both ends line up on the right, so keys without a place in the text (a prefix) are seen by all. A token
-    always sees itself, so that no row is empty.
+    Both ends line up on the right, so keys without a place in the text (a prefix) are seen by all. In a causal
+    layer a token always sees itself, so that no row is empty.
     """
+    past = torch.ones(T, S, dtype=torch.bool, device=device).tril(S - T) if causal and T > 1 else None
     if keep is None:
-        return torch.ones(T, S, dtype=torch.bool, device=device).tril(S - T) if causal and T > 1 else None
-    mask = F.pad(keep, (S - keep.size(-1), 0), value=True)[:, None, None, :]  # (B, 1, 1, S)
-    if not causal or T == 1:
-        return mask.expand(-1, 1, T, S)
-    past = torch.ones(T, S, dtype=torch.bool, device=device).tril(S - T)
-    itself = past.triu(S - T)
-    return mask & past | itself
+        return past
+    mask = keep[:, None, None, :] if keep.dim() == 2 else keep[:, None]  # (B, 1, 1 or T, text)
+    mask = F.pad(mask, (S - mask.size(-1), 0), value=True).expand(-1, 1, T, S)
+    return mask if past is None else mask & past | past.triu(S - T)
 
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
@@ -271,7 +282,7 @@ class Embeddings(nn.Module):
         if self.scale != 1.0:
             x = x * self.scale
         if self.position is not None:
-            x = x + self.position(positions)
+            x = x + self.position(positions).to(x.dtype)
         if self.segment is not None:
             x = x + (self.segment.weight[0] if types is None else self.segment(types))
         return self.dropout(x if self.norm is None else self.norm(x))

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 IGNORE = -100  # the label of a position that does not count
 CHUNK = 512  # rows of logits alive at a time
@@ -32,12 +33,13 @@ class _LinearCrossEntropy(torch.autograd.Function):
         N = h.size(0)
         need_h, need_w, need_b, _ = ctx.needs_input_grad
         dh = torch.empty_like(h) if need_h else None
-        dw = torch.zeros_like(weight) if need_w else None
-        db = torch.zeros_like(bias) if need_b and bias is not None else None
-        total = torch.zeros((), dtype=torch.float32, device=h.device)
+        sums = torch.promote_types(weight.dtype, torch.float32)  # many small terms: not in bfloat16
+        dw = torch.zeros_like(weight, dtype=sums) if need_w else None
+        db = torch.zeros_like(bias, dtype=sums) if need_b and bias is not None else None
+        total = torch.zeros((), dtype=sums, device=h.device)
         for i in range(0, N, CHUNK):
             hc, yc = h[i : i + CHUNK], y[i : i + CHUNK, None]
-            logp = torch.nn.functional.linear(hc, weight, bias).float().log_softmax(-1)  # (chunk, V)
+            logp = torch.nn.functional.linear(hc, weight, bias).to(sums).log_softmax(-1)  # (chunk, V)
             total -= logp.gather(1, yc).sum()
             if not (need_h or need_w or need_b):
                 continue
@@ -46,23 +48,28 @@ class _LinearCrossEntropy(torch.autograd.Function):
             d = d.div_(N).to(h.dtype)
             if dh is not None:
                 torch.mm(d, weight, out=dh[i : i + CHUNK])
-            if dw is not None:
+            if dw is not None and dw.dtype == d.dtype:
                 dw.addmm_(d.t(), hc)
+            elif dw is not None:
+                dw += d.t() @ hc
             if db is not None:
                 db += d.sum(0)
         ctx.save_for_backward(dh, dw, db)
+        ctx.dtype = weight.dtype
         return total / N
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        (g,) = grads
-        return *(None if d is None else d * g.to(d.dtype) for d in ctx.saved_tensors), None
+    @once_differentiable
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
+        return *(None if d is None else (d * g).to(ctx.dtype) for d in ctx.saved_tensors), None
 
 
 def linear_cross_entropy(hidden: Tensor, weight: Tensor, bias: Tensor | None, target: Tensor) -> Tensor:
     """Mean cross-entropy in nats of softmax(hidden Wᵀ + b) against target: (N, D), (V, D), (V,), (N,) -> ().
 
-    The full (N, V) logits never exist; the gradient can be taken once.
+    The full (N, V) logits never exist. There is no second derivative.
     """
-    loss: Tensor = _LinearCrossEntropy.apply(hidden, weight, bias, target)  # type: ignore[no-untyped-call]
+    if not torch.is_grad_enabled():  # so that no gradient is made that nobody will ask for
+        hidden, weight, bias = hidden.detach(), weight.detach(), None if bias is None else bias.detach()
+    loss: Tensor = _LinearCrossEntropy.apply(hidden, weight, bias, target)
     return loss

@@ -132,7 +132,7 @@ class Stack(nn.Module):
 
     def __init__(self, config: ModelConfig, causal: bool, cross: bool = False) -> None:
         super().__init__()
-        self.context = config.context
+        self.config = config
         self.embeddings, self.positions = Embeddings(config), Positions()
         self.rotary = (
             RotaryPositions(config.context, config.head_width, config.rotary_base)
@@ -152,9 +152,16 @@ class Stack(nn.Module):
         cache: Cache | None = None,
     ) -> Tensor:
         past, new = (cache.length if cache else 0), tokens.size(1)
-        if past + new > self.context:
-            raise ValueError(f"{past + new} tokens do not fit the model's context of {self.context}: shorten the text")
-        positions = self.positions(new, past, keep).to(tokens.device)
+        if keep is not None and (keep.dtype != torch.bool or keep.size(-1) != past + new):
+            found = f"{keep.dtype} of shape {tuple(keep.shape)}"
+            raise ValueError(f"`keep` must be bool and cover all {past + new} tokens so far, but is {found}")
+        positions = self.positions(new, past, keep)
+        reach = int(positions.max()) + 1
+        if reach > self.config.context:
+            raise ValueError(
+                f"{reach} tokens do not fit the model's context of {self.config.context}: shorten the text"
+            )
+        positions = positions.to(tokens.device)
         angles = None if self.rotary is None else self.rotary(positions)
         x = self.embeddings(tokens, positions, types)
         for i, block in enumerate(self.blocks):
@@ -241,6 +248,8 @@ class Transformer(nn.Module):
         cache: Cache | None = None,
     ) -> Output:
         """`tokens` (B, T) ids; `keep` (B, S) False on padding, over all tokens so far.
+
+        `keep` may also say what each token sees, (B, T, S): so documents are packed into one row.
 
         An encoder-decoder also takes `source` (B, S) ids with their `source_keep`, or the `memory` of an
         earlier pass; `types` (B, T) are BERT's segment ids; a `cache` makes this the next part of a text.

@@ -24,11 +24,13 @@ class Tokenizer:
     def __init__(self, inner: tokenizers.Tokenizer) -> None:
         self.inner = inner
         self.inner.encode_special_tokens = True  # a special token's name in a text is plain text
-        missing = [s for s in SPECIALS if inner.token_to_id(s) is None]
-        if missing:
-            raise ValueError(f"the tokenizer lacks the special token {missing[0]}")
-        ids: list[int] = [inner.token_to_id(s) for s in SPECIALS]
-        self.pad, self.bos, self.eos, self.mask, self.sep, self.unk = ids
+        self.pad, self.bos, self.eos, self.mask, self.sep, self.unk = map(self._id, SPECIALS)
+
+    def _id(self, special: str) -> int:
+        found = self.inner.token_to_id(special)
+        if found is None:
+            raise ValueError(f"the tokenizer lacks the special token {special}")
+        return found
 
     @classmethod
     def train(cls, texts: Iterable[str], vocab_size: int = 2048, kind: Kind = "bpe") -> Tokenizer:
@@ -44,7 +46,7 @@ class Tokenizer:
             inner = tokenizers.Tokenizer(models.BPE())
             inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
             inner.decoder = decoders.ByteLevel()
-            trainer = trainers.BpeTrainer(
+            trainer: trainers.Trainer = trainers.BpeTrainer(
                 vocab_size=learnt,
                 special_tokens=list(SPECIALS),
                 initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
@@ -71,7 +73,7 @@ class Tokenizer:
     @cached_property
     def sentinels(self) -> list[int]:
         """Ids of <extra_0>, <extra_1>, …: the first is the highest id."""
-        return [self.inner.token_to_id(f"<extra_{i}>") for i in range(SENTINELS)]
+        return [self._id(f"<extra_{i}>") for i in range(SENTINELS)]
 
     @cached_property
     def special_ids(self) -> frozenset[int]:

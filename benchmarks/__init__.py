@@ -1,0 +1,1 @@
+"""Time side by side with other libraries: `python -m benchmarks`."""
