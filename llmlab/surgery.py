@@ -33,6 +33,7 @@ class Wrapper(nn.Module):
 
     order = 1
     owner = ""  # the technique that put it there
+    temporary = False  # True: it belongs to one run's training; a model that is passed on or saved goes without
 
     def __init__(self, base: nn.Module) -> None:
         super().__init__()
@@ -152,6 +153,7 @@ def pass_on(model: Transformer) -> Transformer:
     memo |= {id(b): b for b in model.buffers()}
     memo[id(model.tokenizer)] = model.tokenizer
     copy = deepcopy(model, memo)
+    _remove(copy, lambda wrapper: wrapper.base if wrapper.temporary else None)
     model.lent = copy.lent = True
     return copy
 
@@ -183,19 +185,24 @@ def _strip(model: Transformer, names: Sequence[str], inside: Callable[[Wrapper],
     if unknown:
         raise ValueError(f"the model carries no {unknown[0]!r}: it has {', '.join(model.adaptations) or 'nothing'}")
     copy = pass_on(model)
-    for _, holder, attribute in list(named_layers(copy)):
-        module: nn.Module = getattr(holder, attribute)
-        while isinstance(module, Wrapper):
-            if not names or module.owner in names:
-                inner = inside(module)
-                setattr(holder, attribute, inner)
-                module = inner
-            else:
-                holder, attribute, module = module, "base", module.base
+    _remove(copy, lambda wrapper: inside(wrapper) if not names or wrapper.owner in names else None)
     _untie(copy)
     left = {n for n, _ in named_parameters(copy)}
     copy.adaptations = {n: a for n, a in copy.adaptations.items() if any(p in left for p in a["parameters"])}
     return copy
+
+
+def _remove(model: nn.Module, replacement: Callable[[Wrapper], nn.Module | None]) -> None:
+    """Put `replacement(wrapper)` in the place of each wrapper for which it is not None."""
+    for _, holder, attribute in list(named_layers(model)):
+        module: nn.Module = getattr(holder, attribute)
+        while isinstance(module, Wrapper):
+            instead = replacement(module)
+            if instead is None:
+                holder, attribute, module = module, "base", module.base
+            else:
+                setattr(holder, attribute, instead)
+                module = instead
 
 
 def _untie(model: Transformer) -> None:

@@ -67,7 +67,10 @@ class LoRA:
                 raise ValueError(f"LoRA.targets = {self.targets!r}: {type(layer).__name__} is no linear layer")
             return LoRALinear(layer, self.rank, scale, self.dropout)
 
-        replace_modules(model, [t.strip() for t in self.targets.split(",")], wrap)
+        targets = [t.strip() for t in self.targets.split(",") if t.strip()]
+        if not targets:
+            raise ValueError(f"LoRA.targets = {self.targets!r}: name at least one layer, such as query")
+        replace_modules(model, targets, wrap)
 
     @hookimpl
     def trains(self, name: str) -> bool:

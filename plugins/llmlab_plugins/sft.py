@@ -1,32 +1,51 @@
-"""Supervised fine-tuning: learn to answer from examples of prompts and responses (Ouyang et al. 2022, section 3.5).
+"""Supervised fine-tuning: learn to answer from prompts and responses (Ouyang et al. 2022, section 3.5).
 
     L = -1/|y| Σ_t log p(y_t | x, y_1 … y_{t-1})        x the prompt, y the response and its end mark
 
 1. A text longer than the context loses the beginning of its prompt; a response that does not fit loses its end.
+2. Packing fills rows first come, first served; it does not look for the tightest fit.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from llmlab.batch import Batch, Chunk, pad
 from llmlab.data.pairs import PAIRS, as_pair
 from llmlab.losses import IGNORE
 from llmlab.metrics import accuracy, perplexity, token_f1
+from llmlab.surgery import Wrapper, replace_modules
 from llmlab.technique import hookimpl, knob, technique
 
 
-class Pairs(list[dict[str, Any]]):
-    """Tokenised rows; like lengths are batched together."""
+class NoisyEmbeddings(Wrapper):
+    """NEFTune (Jain et al. 2023): while training, add noise U(-1, 1) · α / √(T D) to the embeddings (B, T, D)."""
 
-    floor: float | None = None
+    temporary = True  # part of the training, not of the model
 
-    @property
-    def lengths(self) -> list[int]:
-        return [len(row["tokens"]) for row in self]
+    def __init__(self, embeddings: nn.Module, alpha: float) -> None:
+        super().__init__(embeddings)
+        self.alpha = alpha
+
+    def forward(self, *args: Any, **kwargs: Any) -> Tensor:
+        x: Tensor = self.base(*args, **kwargs)
+        if not self.training:
+            return x
+        return x + torch.empty_like(x).uniform_(-1, 1) * (self.alpha / math.sqrt(x.size(-2) * x.size(-1)))
+
+
+class Rows(list[dict[str, Any]]):
+    """What is trained on: each row one document or, packed, several. `pairs` are the documents one by one."""
+
+    def __init__(self, rows: list[dict[str, Any]], pairs: list[dict[str, Any]], floor: float | None) -> None:
+        super().__init__(rows)
+        self.pairs, self.floor = pairs, floor
+        self.lengths = [sum(len(d["tokens"]) - 1 for d in row["documents"]) for row in rows]
 
 
 @technique(kind="objective", columns=PAIRS, families=["decoder"], learning_rate=1e-3, base=True)
@@ -34,38 +53,55 @@ class SFT:
     """Supervised fine-tuning: learn to answer from prompts and responses."""
 
     mask_prompt: bool = knob(True, "Learn the response alone; off, the prompt's tokens are in the loss too.")
+    packing: bool = knob(False, "Put several short examples in one row, none of which sees another.")
+    smoothing: float = knob(0.0, "Label smoothing ε: the share of certainty spread over all tokens.", low=0.0, high=0.5)
+    neftune: float = knob(0.0, "Noise α on the embeddings while training; the paper uses 5 to 15.", low=0.0, high=100.0)
     answers: int = knob(16, "Answers an evaluation writes and compares with the right ones.", low=0, high=1000)
     longest: int = knob(32, "Longest right answer, in tokens, that is compared so.", low=1, high=4096)
+
+    @hookimpl
+    def adapt_model(self, model: nn.Module) -> None:
+        if self.neftune:
+            replace_modules(model, ["embeddings"], lambda layer: NoisyEmbeddings(layer, self.neftune))
 
     @hookimpl(wrapper=True, tryfirst=True)
     def examples(self, run: Any, split: str) -> Any:
         rows = yield
         tok, room = run.tokenizer, run.model.config.context
-        pairs = [as_pair(row) for row in rows]
-        asked = tok.encode_all([prompt for prompt, _ in pairs])
-        answered = tok.encode_all([response for _, response in pairs])
-        kept = Pairs()
-        for (prompt, response), x, y in zip(pairs, asked, answered, strict=True):
+        texts = [as_pair(row) for row in rows]
+        asked = tok.encode_all([prompt for prompt, _ in texts])
+        answered = tok.encode_all([response for _, response in texts])
+        pairs = []
+        for (_, response), x, y in zip(texts, asked, answered, strict=True):
             y = [*y, tok.eos][: room - 1]
             x = [tok.bos, *x][-(room - len(y)) :]
-            kept.append({"tokens": x + y, "start": len(x), "prompt": prompt, "response": response})
+            pairs.append({"tokens": x + y, "start": len(x), "response": response})
         nats = [row.get("nats") for row in rows]
-        if self.mask_prompt and None not in nats:
-            kept.floor = sum(nats) / sum(len(row["tokens"]) - row["start"] for row in kept)
-        return kept
+        learnt = sum(len(p["tokens"]) - p["start"] for p in pairs)
+        floor = sum(nats) / learnt if self.mask_prompt and None not in nats else None
+        return Rows(_pack(pairs, room) if self.packing else [{"documents": [p]} for p in pairs], pairs, floor)
 
     @hookimpl
     def batches(self, run: Any, examples: Chunk) -> Iterator[Batch]:
-        tokens = pad([row["tokens"] for row in examples], run.tokenizer.pad)  # (B, T+1)
-        labels = pad([row["tokens"] for row in examples], IGNORE)
-        if self.mask_prompt:
-            for line, row in zip(labels, examples, strict=True):
-                line[: row["start"]] = IGNORE
-        yield Batch({"tokens": tokens[:, :-1]}, {"labels": labels[:, 1:]})  # padding is on the right: unseen
+        """Each document is shifted by itself, so that no token is predicted from the document before it."""
+        tokens, labels, owners = [], [], []
+        for row in examples:
+            documents = row["documents"]
+            shown = [0 if not self.mask_prompt else d["start"] - 1 for d in documents]
+            tokens.append([t for d in documents for t in d["tokens"][:-1]])
+            labels.append(
+                [t for d, n in zip(documents, shown, strict=True) for t in [IGNORE] * n + d["tokens"][n + 1 :]]
+            )
+            owners.append([i for i, d in enumerate(documents) for _ in d["tokens"][:-1]])
+        inputs = {"tokens": pad(tokens, run.tokenizer.pad)}  # (B, T); padding is on the right, where nothing sees it
+        if self.packing:
+            owner = pad(owners, -1)
+            inputs["keep"] = owner[:, :, None] == owner[:, None, :]  # (B, T, T)
+        yield Batch(inputs, {"labels": pad(labels, IGNORE)})
 
     @hookimpl
     def compute_loss(self, model: Any, batch: Batch, output: Any) -> dict[str, Tensor]:
-        return {"loss": model.loss(output, batch["labels"])}
+        return {"loss": model.loss(output, batch["labels"], self.smoothing if model.training else 0.0)}
 
     @hookimpl
     def evaluate(self, run: Any, split: str) -> dict[str, float]:
@@ -73,10 +109,24 @@ class SFT:
         found = {"perplexity": perplexity(run.losses(split)["loss"])}
         if rows.floor is not None:
             found["floor"] = rows.floor
-        short = [row for row in rows if len(row["tokens"]) - row["start"] <= self.longest][: self.answers]
+        short = [p for p in rows.pairs if len(p["tokens"]) - p["start"] <= self.longest][: self.answers]
         if short:
-            prompts = [row["tokens"][: row["start"]] for row in short]
+            prompts = [p["tokens"][: p["start"]] for p in short]
             said = [text.strip() for text in run.respond(prompts, max_new_tokens=self.longest).text]
-            wanted = [row["response"].strip() for row in short]
+            wanted = [p["response"].strip() for p in short]
             found |= {"exact_match": accuracy(said, wanted), "f1": token_f1(said, wanted)}
         return found
+
+
+def _pack(pairs: list[dict[str, Any]], room: int) -> list[dict[str, Any]]:
+    """Rows of documents that together have at most `room` input tokens."""
+    rows: list[list[dict[str, Any]]] = [[]]
+    used = 0
+    for p in pairs:
+        need = len(p["tokens"]) - 1
+        if rows[-1] and used + need > room:
+            rows.append([])
+            used = 0
+        rows[-1].append(p)
+        used += need
+    return [{"documents": documents} for documents in rows]

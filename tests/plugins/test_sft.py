@@ -1,0 +1,137 @@
+"""Supervised fine-tuning: which tokens are in the loss, and that packing changes nothing but the speed."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from llmlab import Run, Training
+from llmlab.batch import Chunk
+from llmlab.losses import IGNORE
+from llmlab.model import ModelConfig
+from llmlab.pretrained import load_model
+from llmlab.surgery import named_layers
+from llmlab_plugins.clm import CLM
+from llmlab_plugins.lora import LoRA
+from llmlab_plugins.sft import SFT, NoisyEmbeddings
+
+TINY = ModelConfig(vocab_size=400, context=64, layers=2, heads=2, width=32)
+ROWS = [{"prompt": f"Q: {i} plus {i % 7}?\nA:", "response": f" {i + i % 7}" + " indeed" * (i % 3)} for i in range(60)]
+
+
+def make(technique=None, rows=ROWS, **training):
+    training = {"steps": 3, "batch_size": 4} | training
+    return Run([technique or SFT(answers=0)], rows, config=TINY, training=Training(**training))
+
+
+def batch_of(run, count=6):
+    rows = run.rows("train")
+    return run.make_batches(Chunk([rows[i] for i in range(min(count, len(rows)))], range(count), 0, 0))[0]
+
+
+def test_the_response_and_its_end_are_learnt_the_prompt_is_not():
+    run = make()
+    tok, batch = run.tokenizer, batch_of(run)
+    for i, row in enumerate(run.data["train"][:6]):
+        learnt = batch["labels"][i][batch["labels"][i] != IGNORE].tolist()
+        assert learnt == [*tok.encode(row["response"]), tok.eos]
+        first = (batch["labels"][i] != IGNORE).nonzero()[0].item()
+        seen = batch.inputs["tokens"][i, : first + 1].tolist()
+        assert seen == [tok.bos, *tok.encode(row["prompt"])]
+
+
+def test_the_prompt_can_be_in_the_loss():
+    run = make(SFT(mask_prompt=False, answers=0))
+    tok, batch, row = run.tokenizer, batch_of(run), run.data["train"][0]
+    learnt = batch["labels"][0][batch["labels"][0] != IGNORE].tolist()
+    assert learnt == [*tok.encode(row["prompt"]), *tok.encode(row["response"]), tok.eos]
+
+
+def test_packed_loss_equals_unpacked_loss():
+    """Positions start again, no example sees another, and none is predicted from the one before it."""
+    plain, packed = make(), make(SFT(packing=True, answers=0))
+    assert len(packed.rows("train")) < len(plain.rows("train")) / 2
+    for split in ("train", "validation"):
+        one, other = plain.losses(split)["loss"], packed.losses(split)["loss"]
+        assert one == pytest.approx(other, rel=1e-6)
+    labels = sum(batch_of(plain, 99).weight for _ in [0])
+    assert labels == batch_of(packed, 99).weight
+
+
+def test_packed_rows_fit_the_context_and_hold_every_document():
+    run = make(SFT(packing=True, answers=0))
+    rows = run.rows("train")
+    assert max(rows.lengths) <= TINY.context
+    assert [d for row in rows for d in row["documents"]] == rows.pairs
+
+
+def test_long_examples_are_cut_on_the_prompts_left():
+    rows = [{"prompt": "word " * 100 + "last:", "response": " yes"}] * 20
+    run = make(rows=rows)
+    row = run.rows("train").pairs[0]
+    assert len(row["tokens"]) == TINY.context
+    assert run.tokenizer.decode(row["tokens"]).endswith("last: yes")
+    long = make(rows=[{"prompt": "ask:", "response": " word" * 200}] * 20).rows("train").pairs[0]
+    assert len(long["tokens"]) == TINY.context and long["start"] >= 1
+    make(SFT(answers=4, longest=64), rows=rows).fit(1)
+
+
+def test_other_columns_make_pairs_too():
+    run = make(rows=[{"source": f"{i} cats", "target": f"{i} chats"} for i in range(20)])
+    assert run.tokenizer.decode(run.rows("train").pairs[0]["tokens"]) == "0 cats\n0 chats"
+    run = make(rows=[{"text": "good", "label": "positive"}] * 20)
+    assert run.tokenizer.decode(run.rows("train").pairs[0]["tokens"]) == "good\npositive"
+
+
+def test_answers_are_measured():
+    rows = [{"prompt": f"say {w}:", "response": f" {w}"} for w in ["red", "blue"] * 30]
+    run = make(SFT(answers=6), rows=rows, steps=150, learning_rate=1e-2).fit()
+    assert run.metrics["exact_match"] == 1.0 and run.metrics["f1"] == 1.0
+    assert run.evaluations[0]["exact_match"] < 0.5
+    assert run.generate("say blue:") == " blue"
+
+
+def test_smoothing_is_for_training_alone():
+    torch.manual_seed(0)
+    plain, smooth = make().fit(1), make(SFT(smoothing=0.2, answers=0)).fit(1)
+    assert plain.evaluations[0]["loss"] == smooth.evaluations[0]["loss"]
+    assert plain.history[0]["loss"] != smooth.history[0]["loss"]
+
+
+def test_neftune_noise_has_the_papers_length_and_only_in_training():
+    run = make(SFT(neftune=9.0, answers=0))
+    noisy = run.model.decoder.embeddings
+    assert isinstance(noisy, NoisyEmbeddings)
+    tokens, positions = torch.randint(0, 50, (200, 20)), torch.arange(20)
+    noisy.eval()
+    clean = noisy(tokens, positions)
+    assert torch.equal(clean, noisy.base(tokens, positions))
+    noisy.train()
+    noise = (noisy(tokens, positions) - clean).flatten(1)
+    assert noise.abs().max() <= 9 / math.sqrt(20 * 32) + 1e-6
+    assert noise.norm(dim=1).mean().item() == pytest.approx(9 / math.sqrt(3), rel=0.01)
+
+
+def test_neftune_is_never_applied_twice_nor_left_behind(tmp_path):
+    def wrapped(model):
+        return sum(isinstance(getattr(holder, name), NoisyEmbeddings) for _, holder, name in named_layers(model))
+
+    run = make(SFT(neftune=5.0, answers=0)).fit(1)
+    again = Run([SFT(neftune=5.0, answers=0)], ROWS, model=run.model)
+    assert wrapped(again.model) == 1 and not isinstance(again.model.decoder.embeddings.base, NoisyEmbeddings)
+    assert wrapped(Run([CLM()], ROWS, model=run.model).model) == 0
+    run.save(tmp_path)
+    assert wrapped(load_model(tmp_path)) == 0
+    assert wrapped(Run.load(tmp_path, ROWS).model) == 1
+
+
+@pytest.mark.parametrize("extra", [{}, {"packing": True}, {"neftune": 5.0}, {"smoothing": 0.1}])
+def test_each_choice_trains_with_lora(extra):
+    base = Run([CLM(window=32)], ROWS, config=TINY, training=Training(steps=60, batch_size=4, learning_rate=1e-2)).fit()
+    run = Run(
+        [SFT(answers=0, **extra), LoRA(rank=4)], ROWS, model=base.model, training=Training(steps=40, batch_size=4)
+    )
+    run.fit()
+    assert run.metrics["loss"] < run.evaluations[0]["loss"] - 0.1
