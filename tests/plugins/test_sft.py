@@ -130,8 +130,7 @@ def test_neftune_is_never_applied_twice_nor_left_behind(tmp_path):
 @pytest.mark.parametrize("extra", [{}, {"packing": True}, {"neftune": 5.0}, {"smoothing": 0.1}])
 def test_each_choice_trains_with_lora(extra):
     base = Run([CLM(window=32)], ROWS, config=TINY, training=Training(steps=60, batch_size=4, learning_rate=1e-2)).fit()
-    run = Run(
-        [SFT(answers=0, **extra), LoRA(rank=4)], ROWS, model=base.model, training=Training(steps=40, batch_size=4)
-    )
-    run.fit()
-    assert run.metrics["loss"] < run.evaluations[0]["loss"] - 0.1
+    rows = [{"prompt": f"say {w}:", "response": f" {w} please"} for w in ["red", "blue"] * 30]
+    training = Training(steps=40, batch_size=4)
+    run = Run([SFT(answers=0, **extra), LoRA(rank=4)], rows, model=base.model, training=training).fit()
+    assert run.metrics["loss"] < run.evaluations[0]["loss"] - 1
