@@ -71,7 +71,7 @@ class SFT:
         texts = [as_pair(row) for row in rows]
         asked = tok.encode_all([prompt for prompt, _ in texts])
         answered = tok.encode_all([response for _, response in texts])
-        pairs = []
+        pairs: list[dict[str, Any]] = []
         for (_, response), x, y in zip(texts, asked, answered, strict=True):
             y = [*y, tok.eos][: room - 1]
             x = [tok.bos, *x][-(room - len(y)) :]

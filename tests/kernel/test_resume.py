@@ -12,10 +12,10 @@ import pytest
 import torch
 
 from llmlab import Run, Training, corpus
-from llmlab.batch import Batch, pad
+from llmlab.batch import Batch
 from llmlab.checkpoint import load_tree, pack, save_tree, unpack, write_atomic
-from llmlab.losses import IGNORE
 from llmlab.pretrained import load_model
+from llmlab.rollout import rollout
 from llmlab.runfolder import repeat
 from llmlab.surgery import named_parameters
 from llmlab.technique import hookimpl, knob, technique
@@ -39,14 +39,10 @@ class Rolls:
         state = run.state[self]
         state["calls"] += 1
         ids = [[run.tokenizer.bos, *run.tokenizer.encode(e["prompt"])] for e in examples]
-        answers = run.respond(ids, max_new_tokens=4, temperature=1.0, stop=None, draws=examples.generators("roll"))
-        rows = [i + t.tolist() for i, t in zip(ids, answers.tokens, strict=True)]
-        tokens = pad(rows, run.tokenizer.pad)
-        labels = pad([[IGNORE] * len(i) + t.tolist() for i, t in zip(ids, answers.tokens, strict=True)], IGNORE)
+        rolled = rollout(run.model, ids, max_new_tokens=4, stop=None, draws=examples.generators("roll"))
         state["coefficient"] *= 0.9
         for _ in range(self.epochs):
-            inputs = {"tokens": tokens[:, :-1]}
-            yield Batch(inputs, {"labels": labels[:, 1:], "price": state["coefficient"], "kind": "roll"})
+            yield Batch(rolled.inputs, {"labels": rolled.labels, "price": state["coefficient"], "kind": "roll"})
 
     @hookimpl
     def compute_loss(self, model, batch, output):
