@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from .batch import Batch, Chunk, Order
 from .hooks import Hooks
-from .precision import autocast
+from .precision import computing
 from .progress import Progress, choose_progress
 from .seeds import derive
 from .speed import tune_process
@@ -153,7 +153,7 @@ def _step(run: Run, batches: list[Batch], horizon: int) -> dict[str, float]:
     metrics: dict[str, float] = {}
     optimizer.zero_grad(set_to_none=True)
     for batch, weight in zip(batches, weights, strict=True):
-        with autocast(settings.precision, run.device):
+        with computing(run.model, settings.precision):
             losses = run.step(batch)
         (losses["loss"] if len(batches) == 1 else losses["loss"] * (weight / total)).backward()
         for name, value in losses.items():

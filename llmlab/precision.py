@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from functools import lru_cache
 
 import torch
@@ -67,10 +67,3 @@ def faster_in_bf16(device: str) -> bool:
         return best
 
     return seconds(torch.bfloat16) < 0.5 * seconds(torch.float32)
-
-
-def autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:
-    """Torch's own mixed precision, which converts at each operation: slower here than `computing`."""
-    if precision == "bf16" or (precision == "auto" and faster_in_bf16(device.type)):
-        return torch.autocast(device.type, torch.bfloat16)
-    return nullcontext()

@@ -293,3 +293,12 @@ def test_what_was_given_is_checked_before_work(texts, tiny):
 def test_a_list_of_rows_is_split(texts, tiny):
     run = Run([CLM(window=16)], texts["train"], config=tiny)
     assert {s: len(run.data[s]) for s in run.data.splits} == {"train": 64, "validation": 8, "test": 8}
+
+
+@pytest.mark.parametrize("more", [(), (LoRA(rank=2),)])
+def test_bfloat16_follows_the_same_curve_on_float32_weights(more, texts, tiny):
+    full = clm(texts, tiny, *more, steps=30, learning_rate=1e-2).fit()
+    half = clm(texts, tiny, *more, steps=30, learning_rate=1e-2, precision="bf16").fit()
+    assert full.history != half.history  # it did compute otherwise
+    assert half.metrics["loss"] == pytest.approx(full.metrics["loss"], rel=0.03)
+    assert {p.dtype for p in half.model.parameters()} == {torch.float32}
