@@ -41,24 +41,14 @@ class Tokenizer:
         smallest = len(SPECIALS) + SENTINELS + (256 if kind == "bpe" else 1)
         if vocab_size < smallest:
             raise ValueError(f"a {kind} vocabulary of {vocab_size} is too small: at least {smallest}")
-        learnt = vocab_size - SENTINELS
-        if kind == "bpe":
-            inner = tokenizers.Tokenizer(models.BPE())
-            inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-            inner.decoder = decoders.ByteLevel()
-            trainer: trainers.Trainer = trainers.BpeTrainer(
-                vocab_size=learnt,
-                special_tokens=list(SPECIALS),
-                initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-                show_progress=False,
-            )
-        else:
-            inner = tokenizers.Tokenizer(models.WordPiece(unk_token="<unk>"))
-            inner.normalizer = normalizers.BertNormalizer(lowercase=True)
-            inner.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-            inner.decoder = decoders.WordPiece()
-            trainer = trainers.WordPieceTrainer(vocab_size=learnt, special_tokens=list(SPECIALS), show_progress=False)
-        inner.train_from_iterator(texts, trainer)
+        inner = (
+            _train_bpe(texts, vocab_size - SENTINELS)
+            if kind == "bpe"
+            else _train_wordpiece(texts, vocab_size - SENTINELS)
+        )
+        smallest = inner.get_vocab_size() + SENTINELS
+        if vocab_size < smallest:
+            raise ValueError(f"a {kind} vocabulary of {vocab_size} is too small for these texts: at least {smallest}")
         inner.add_special_tokens([f"<extra_{i}>" for i in reversed(range(SENTINELS))])
         return cls(inner)
 
@@ -116,3 +106,35 @@ class Tokenizer:
 
     def __hash__(self) -> int:
         return hash(self.to_json())
+
+
+def _train_bpe(texts: Iterable[str], size: int) -> tokenizers.Tokenizer:
+    inner = tokenizers.Tokenizer(models.BPE())
+    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    inner.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=size, special_tokens=list(SPECIALS), initial_alphabet=alphabet, show_progress=False
+    )
+    inner.train_from_iterator(texts, trainer)
+    return inner
+
+
+def _train_wordpiece(texts: Iterable[str], size: int) -> tokenizers.Tokenizer:
+    """As BERT's, lower case.
+
+    The trainer numbers the letters inside words ("##a") in an order that differs between processes, and ties
+    between merges are broken by number. So these pieces are named beforehand, which takes a second tokenizer.
+    """
+    texts = list(texts)
+    normalizer, splitter = normalizers.BertNormalizer(lowercase=True), pre_tokenizers.BertPreTokenizer()
+    words = {word for text in texts for word, _ in splitter.pre_tokenize_str(normalizer.normalize_str(text))}
+    inside = [f"##{letter}" for letter in sorted({letter for word in words for letter in word[1:]})]
+    trained = tokenizers.Tokenizer(models.WordPiece(unk_token="<unk>"))
+    trained.normalizer, trained.pre_tokenizer = normalizer, splitter
+    trainer = trainers.WordPieceTrainer(vocab_size=size, special_tokens=[*SPECIALS, *inside], show_progress=False)
+    trained.train_from_iterator(texts, trainer)
+    inner = tokenizers.Tokenizer(models.WordPiece(vocab=trained.get_vocab(), unk_token="<unk>"))
+    inner.normalizer, inner.pre_tokenizer, inner.decoder = normalizer, splitter, decoders.WordPiece()
+    inner.add_special_tokens(list(SPECIALS))
+    return inner

@@ -23,7 +23,7 @@ def build(seed: int = 0, **settings: Any) -> Transformer:
     model = Transformer(ModelConfig(**{**sizes, **settings})).double().eval()
     for p in model.parameters():
         if p.dim() == 1:  # biases and gains start at 0 and 1, where mistakes hide
-            nn.init.normal_(p, mean=float(p.mean()), std=0.2)
+            nn.init.normal_(p, mean=p.mean().item(), std=0.2)
     return model
 
 
