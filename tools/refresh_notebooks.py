@@ -42,6 +42,7 @@ def refresh(path: Path, timeout: int = 600) -> str:
         timeout=timeout,
         kernel_name=KERNELSPEC["name"],
         record_timing=False,
+        coalesce_streams=True,  # where a stream is cut depends on timing
         extra_arguments=["--IPKernelApp.log_level=ERROR"],  # it warns that a local kernel is not encrypted
         resources={"metadata": {"path": str(path.parent)}},
     ).execute()

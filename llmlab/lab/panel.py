@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from ..run import Run
 
 TRAINING = ("steps", "batch_size", "learning_rate")  # what of `Training` the panel offers
+SHOWN = 4  # knobs of a technique that show at once
 STARTS = {SCRATCH: "random weights", LAST: "the last run's model"}
 ON, OFF = "● ", "○ "  # the chosen objective, not told by colour alone
 
@@ -94,7 +96,8 @@ class Lab(Listener):
             self,
         )
         self.name = name
-        self._quiet, self._drawn, self._cost = False, 0.0, 0.0
+        self._quiet = threading.local()  # `on` while this thread shows values that no user chose
+        self._drawn = self._cost = 0.0
         self._make()
         self._show_choices()
 
@@ -201,7 +204,7 @@ class Lab(Listener):
         self._about = W.HTML().add_class("llmlab-about")
         offered = s.objectives | s.adaptations
         self._knobs = {name: self._make_knobs(name, cls) for name, cls in offered.items()}
-        self._groups = {name: _box("knobs", *(k.widget for k in ks.values())) for name, ks in self._knobs.items()}
+        self._groups = {name: _group([k.widget for k in made.values()]) for name, made in self._knobs.items()}
         self._data = W.Dropdown(options=list(s.data), description="Data", tooltip="What the model learns from")
         self._start = W.Dropdown(options=[("", "")], description="Start from", tooltip="The weights it starts with")
         fields = knobs(Training)
@@ -243,7 +246,7 @@ class Lab(Listener):
 
     def _do(self, action: Callable[..., Any], *given: Any, **named: Any) -> None:
         """Do what a click asks, unless it was no click; an error becomes the status line."""
-        if self._quiet:
+        if getattr(self._quiet, "on", False):
             return
         try:
             action(*given, **named)
@@ -258,8 +261,8 @@ class Lab(Listener):
 
     def _show_choices(self, keep_status: bool = False) -> None:
         """Let every widget show what the session holds."""
-        s, self._quiet = self.session, True
-        try:
+        s = self.session
+        with self._silent():
             for name, chip in self._objectives.items():
                 chosen = name == s.objective
                 chip.description = (ON if chosen else OFF) + s.objectives[name].__name__
@@ -275,12 +278,9 @@ class Lab(Listener):
                 for k, shown in self._knobs[name].items():
                     shown.show(s.knobs[name][k])
             self._data.value = s.dataset
-            self._start.options = [(STARTS.get(name, name), name) for name in s.starts]
-            self._start.value = s.start_from
+            self._show_starts()
             for k, shown in self._training.items():
                 shown.show(s.training[k], s.rate if k == "learning_rate" else None)
-        finally:
-            self._quiet = False
         problem = s.plan().problem()
         self._run.disabled = s.runs or problem is not None
         self._show_code()
@@ -292,6 +292,19 @@ class Lab(Listener):
             self._chart.value = chart.image(chart.Curve(end=s.training["steps"]))
             self._progress.value = tables.progress(0, s.training["steps"])
         s.say(f"This cannot run: {problem}" if problem else self._advice())
+
+    def _show_starts(self) -> None:
+        with self._silent():  # new options move the choice to the first
+            self._start.options = [(STARTS.get(name, name), name) for name in self.session.starts]
+            self._start.value = self.session.start_from
+
+    @contextmanager
+    def _silent(self) -> Iterator[None]:
+        was, self._quiet.on = getattr(self._quiet, "on", False), True
+        try:
+            yield
+        finally:
+            self._quiet.on = was
 
     def _advice(self) -> str:
         s = self.session
@@ -343,11 +356,30 @@ class Lab(Listener):
 
     def ended(self) -> None:
         self._stop.disabled, self._run.disabled = True, False
-        self._start.options = [(STARTS.get(name, name), name) for name in self.session.starts]
+        self._show_starts()
 
 
 def _box(name: str, *children: Any) -> Any:
     return W.Box(list(children)).add_class(f"llmlab-{name}")
+
+
+def _group(widgets: list[Any]) -> Any:
+    """Knobs in two columns; those beyond the first few wait behind a button."""
+    box = _box("knobs", *widgets)
+    if len(widgets) <= SHOWN:
+        return box
+    rest, words = widgets[SHOWN:], (f"{len(widgets) - SHOWN} more", "Fewer")
+    more = W.ToggleButton(description=words[0], tooltip="The other knobs of this technique").add_class("llmlab-more")
+
+    def show(_: Any = None) -> None:
+        more.description = words[more.value]
+        for widget in rest:
+            widget.layout.display = "" if more.value else "none"
+
+    more.observe(show, names="value")
+    show()
+    box.children = (*box.children, more)
+    return box
 
 
 def _heading(text: str) -> Any:

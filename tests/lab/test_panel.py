@@ -159,11 +159,11 @@ def test_a_run_shows_its_loss_floor_parameters_and_samples() -> None:
 
 
 def test_what_it_prints_is_what_it_ran() -> None:
-    lab = make(config=None, data=["tinytown:qa"], steps=2, batch_size=2, samples=0).choose("lora", rank=2)
+    lab = make(config=None, data=["tinytown:qa,size=60"], steps=2, batch_size=2, samples=0).choose("lora", rank=2)
     first = lab.run()
-    second = lab.drop("lora").choose("sft", mask_prompt=False).set(start="last", steps=1).run()
+    second = lab.drop("lora").choose("sft", mask_prompt=False, answers=0).set(start="last", steps=1).run()
     code = lab.session.records[-1].plan.code()
-    assert "run_2 = Run(\n    [SFT(mask_prompt=False)]," in code and "model=run_1.model" in code
+    assert "run_2 = Run(\n    [SFT(mask_prompt=False, answers=0)]," in code and "model=run_1.model" in code
     names: dict[str, Any] = {}
     exec(code, names)
     for ours, theirs in ((first, names["run_1"]), (second, names["run_2"])):
@@ -184,6 +184,16 @@ def test_twice_gives_the_same_and_a_second_panel_too() -> None:
     one, other = make(), make()
     losses = [[row["loss"] for row in lab.run().history] for lab in (one, one, other)]
     assert losses[0] == losses[1] == losses[2]
+
+
+def test_a_run_leaves_the_choices_as_they_were() -> None:
+    lab = make(steps=1, samples=0, start=["scratch"])
+    lab.run()
+    lab.set(start="last").run()
+    assert lab.session.start_from == lab._start.value == "last"
+    other = make(steps=1, samples=0, start={"scratch": "scratch", "that run": lab.results[0]}).set(start="that run")
+    losses = [other.run().evaluations[0]["loss"] for _ in range(2)]
+    assert losses[0] == losses[1] and other.session.start_from == other._start.value == "that run"
 
 
 def test_stop_ends_within_a_step_and_leaves_a_usable_model() -> None:
