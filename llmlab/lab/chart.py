@@ -58,13 +58,13 @@ class Curve:
         return said + (f"; floor {self.floor:.2f}." if self.floor is not None else ".")
 
 
-def smooth(losses: Sequence[float], share: float = 0.06) -> list[float]:
-    """A moving average that forgets over about `share` of the points; the first points are not pulled to zero."""
-    keep = 1 - 1 / max(2.0, share * len(losses))
-    total, weight, out = 0.0, 0.0, []
-    for loss in losses:
-        total, weight = keep * total + loss, keep * weight + 1
-        out.append(total / weight)
+def smooth(losses: Sequence[float], share: float = 0.04) -> list[float]:
+    """The mean of each point and its neighbours, as many on either side, so that the curve does not lag behind."""
+    reach, out = max(1, round(share * len(losses))), []
+    for i in range(len(losses)):
+        r = min(reach, i)
+        near = losses[i - r : i + r + 1]
+        out.append(sum(near) / len(near))
     return out
 
 
@@ -104,7 +104,9 @@ def _draw(axes: Any, curve: Curve, hint: str) -> None:
         axes.plot(curve.steps, curve.losses, color=SKY, alpha=0.6, linewidth=1.2, zorder=3)
         axes.plot(curve.steps, smooth(curve.losses), color=BLUE, linewidth=2.8, label="training", zorder=4)
     if curve.measured:
-        style = dict(color=ORANGE, linestyle=(0, (4, 2)), marker="o", markersize=7, markeredgecolor="white")
+        style = dict(
+            color=ORANGE, linestyle=(0, (4, 2)), marker="o", markersize=7, markeredgecolor="white", clip_on=False
+        )
         axes.plot(curve.measured_at, curve.measured, linewidth=1.8, label="validation", zorder=5, **style)
         axes.legend(frameon=False, fontsize=13, labelcolor=INK, loc="upper right", handlelength=2.6)
     if not curve.losses and not curve.measured:

@@ -366,7 +366,7 @@ def _box(name: str, *children: Any) -> Any:
 def _group(widgets: list[Any]) -> Any:
     """Knobs in two columns; those beyond the first few wait behind a button."""
     box = _box("knobs", *widgets)
-    if len(widgets) <= SHOWN:
+    if len(widgets) <= SHOWN + 1:  # a button for one would save nothing
         return box
     rest, words = widgets[SHOWN:], (f"{len(widgets) - SHOWN} more", "Fewer")
     more = W.ToggleButton(description=words[0], tooltip="The other knobs of this technique").add_class("llmlab-more")

@@ -26,6 +26,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 VIEWPORT = {"width": 1280, "height": 900}
+TALL = 2400
 FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-sync"]
 # windowing takes cells that are out of sight off the page; news and updates would cover the buttons
 SETTINGS = {
@@ -111,8 +112,11 @@ class Lesson:
         """A picture of the page, or of one thing on it, in the folder LLMLAB_SHOTS."""
         folder = Path(os.environ.get("LLMLAB_SHOTS") or self.page.llmlab_folder)
         folder.mkdir(parents=True, exist_ok=True)
-        path = folder / f"{name}.png"
+        path, size = folder / f"{name}.png", self.page.viewport_size
+        if at:  # what does not fit the window would be cut off
+            self.page.set_viewport_size({"width": size["width"], "height": TALL})
         (at or self.page).screenshot(path=str(path))
+        self.page.set_viewport_size(size)
         return path
 
 
