@@ -1,11 +1,14 @@
 """Text to ids and back: byte-level BPE (GPT-2) and WordPiece (BERT), trained and run by the `tokenizers` library.
 
-1. BOS also plays BERT's [CLS]. 2. Special tokens are only ever put in by code: "<eos>" typed in a text is text.
+1. BOS also plays BERT's [CLS].
+2. Special tokens are only ever put in by code: "<eos>" typed in a text is text.
+3. A tokenizer from elsewhere may name its special tokens otherwise, and have fewer: its end mark then plays several.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -14,6 +17,7 @@ import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
 SPECIALS = ("<pad>", "<bos>", "<eos>", "<mask>", "<sep>", "<unk>")
+ROLES = tuple(name.strip("<>") for name in SPECIALS)
 SENTINELS = 32  # T5's markers of a hidden span, counted down from the top of the vocabulary
 Kind = Literal["bpe", "wordpiece"]
 
@@ -21,10 +25,10 @@ Kind = Literal["bpe", "wordpiece"]
 class Tokenizer:
     """A trained tokenizer with the six special ids: `pad`, `bos`, `eos`, `mask`, `sep`, `unk`."""
 
-    def __init__(self, inner: tokenizers.Tokenizer) -> None:
-        self.inner = inner
+    def __init__(self, inner: tokenizers.Tokenizer, names: Sequence[str] = SPECIALS) -> None:
+        self.inner, self.names = inner, tuple(names)
         self.inner.encode_special_tokens = True  # a special token's name in a text is plain text
-        self.pad, self.bos, self.eos, self.mask, self.sep, self.unk = map(self._id, SPECIALS)
+        self.pad, self.bos, self.eos, self.mask, self.sep, self.unk = map(self._id, names)
 
     def _id(self, special: str) -> int:
         found = self.inner.token_to_id(special)
@@ -62,8 +66,9 @@ class Tokenizer:
 
     @cached_property
     def sentinels(self) -> list[int]:
-        """Ids of <extra_0>, <extra_1>, …: the first is the highest id."""
-        return [self._id(f"<extra_{i}>") for i in range(SENTINELS)]
+        """Ids of <extra_0>, <extra_1>, …: the first is the highest id. Empty in a tokenizer from elsewhere."""
+        ids = [self.inner.token_to_id(f"<extra_{i}>") for i in range(SENTINELS)]
+        return [i for i in ids if i is not None]
 
     @cached_property
     def special_ids(self) -> frozenset[int]:
@@ -87,11 +92,29 @@ class Tokenizer:
         return [self.inner.decode([int(i)], skip_special_tokens=False) for i in ids]
 
     def to_json(self) -> str:
-        return self.inner.to_str()
+        """The `tokenizers` library's format; with a field "specials" if these have other names than ours."""
+        text = self.inner.to_str()
+        return text if self.names == SPECIALS else json.dumps(json.loads(text) | {"specials": self.names})
 
     @classmethod
     def from_json(cls, text: str) -> Tokenizer:
-        return cls(tokenizers.Tokenizer.from_str(text))
+        described = json.loads(text)
+        names = described.pop("specials", SPECIALS)
+        return cls(tokenizers.Tokenizer.from_str(json.dumps(described)), names)
+
+    @classmethod
+    def foreign(cls, text: str, spellings: Mapping[str, Sequence[str]]) -> Tokenizer:
+        """Another library's tokenizer.json. `spellings` lists, for each of pad, bos, …, names to look for, best first.
+
+        The end mark plays each role whose names are all missing; ValueError if there is no end mark.
+        """
+        inner = tokenizers.Tokenizer.from_str(text)
+        found = {
+            role: next((n for n in spellings[role] if n and inner.token_to_id(n) is not None), "") for role in ROLES
+        }
+        if not found["eos"]:
+            raise ValueError(f"the tokenizer has no end mark: none of {', '.join(filter(None, spellings['eos']))}")
+        return cls(inner, [found[role] or found["eos"] for role in ROLES])
 
     @classmethod
     def load(cls, path: str | Path) -> Tokenizer:
