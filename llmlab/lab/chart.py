@@ -44,7 +44,7 @@ class Curve:
             [e["step"] for e in found],
             [e["loss"] for e in found],
             next((e["floor"] for e in reversed(found) if "floor" in e), None),
-            max(run.training.steps, run.steps),
+            run.steps if run.stopped else max(run.training.steps, run.steps),
         )
 
     def describe(self) -> str:

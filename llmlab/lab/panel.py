@@ -336,7 +336,6 @@ class Lab(Listener):
     def began(self) -> None:
         self._run.disabled, self._stop.disabled = True, False
         self._drawn = self._cost = 0.0
-        self._measures.value = self._samples.value = ""
 
     def moved(self, record: Record, now: bool) -> None:
         since = time.monotonic() - self._drawn
@@ -350,7 +349,7 @@ class Lab(Listener):
         if now:
             self._title.value = f'<div class="llmlab-title">{record.plan.title}</div>'
             self._share.value = tables.parameters(run.parameters())
-            self._samples.value = tables.samples(record.samples, bool(record.outcome))
+            self._samples.value = tables.samples(record.samples)
         self._drawn = time.monotonic()
         self._cost = self._drawn - began
 

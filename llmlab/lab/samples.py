@@ -21,8 +21,8 @@ class Sample:
 
     prompt: str
     wanted: str | None
-    before: str = ""
-    after: str = ""
+    before: str | None = None
+    after: str | None = None
 
 
 def choose_samples(run: Run, count: int) -> list[Sample]:

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from ..parameters import Parameters
     from .samples import Sample
 
-TAIL, HEAD = 150, 130  # characters that are shown of a prompt's end, and of what was written
+TAIL, HEAD = 150, 100  # characters that are shown of a prompt's end, and of what was written
 
 
 def status(text: str) -> str:
@@ -71,29 +71,31 @@ def number(value: Any) -> str:
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}" if abs(value) >= 10 else f"{value:.2f}"
 
 
-def samples(rows: Sequence[Sample], trained: bool) -> str:
+def samples(rows: Sequence[Sample]) -> str:
     """What the model wrote before and after; ✓ marks the right answer."""
     if not rows:
         return ""
     known = any(row.wanted is not None for row in rows)
     heads = ["prompt", "before", "after", *(["right answer"] if known else [])]
     head = "".join(f"<th scope='col'>{name}</th>" for name in heads)
-    body = "".join(f"<tr>{''.join(_cells(row, known, trained))}</tr>" for row in rows)
+    body = "".join(f"<tr>{''.join(_cells(row, known))}</tr>" for row in rows)
     return f'<table class="llmlab-table llmlab-samples"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
 
 
-def _cells(row: Sample, known: bool, trained: bool) -> list[str]:
+def _cells(row: Sample, known: bool) -> list[str]:
     prompt = row.prompt.strip()
     if len(prompt) > TAIL:
         prompt = "… " + prompt[-TAIL:].split(" ", 1)[-1]
     cells = [f"<td class='llmlab-prompt'>{_text(prompt)}</td>", f"<td>{_said(row.before, row.wanted)}</td>"]
-    cells.append(f"<td>{_said(row.after, row.wanted) if trained else '<i>training …</i>'}</td>")
+    cells.append(f"<td>{_said(row.after, row.wanted)}</td>")
     if known:
         cells.append(f"<td>{_text(row.wanted or '–')}</td>")
     return cells
 
 
-def _said(text: str, wanted: str | None) -> str:
+def _said(text: str | None, wanted: str | None) -> str:
+    if text is None:
+        return "…"
     right = wanted is not None and text.strip() == wanted.strip()
     text = text.strip()
     shown = text if len(text) <= HEAD else text[:HEAD] + " …"

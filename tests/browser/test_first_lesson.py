@@ -20,11 +20,12 @@ def test_the_first_lesson_and_its_panel(lab: Jupyter) -> None:
     assert panel.status.inner_text().startswith("✓ Done: SFT + LoRA"), "the lesson's own cells drive the panel"
 
     choose_stories(panel)
-    panel.field("Steps").fill("30")
+    panel.field("Batch size").fill("8")
+    panel.field("Steps").fill("16")
     started = press(panel, "Run")
     lesson.shot("panel-running", panel.at)
     pictures, lines = panel.watch("Done|Error|Stopped", 60)
-    assert lines[-1].startswith("✓ Done: CLM, 30 steps"), lines
+    assert lines[-1].startswith("✓ Done: CLM, 16 steps"), lines
     assert len(pictures) >= 3, "the chart is alive"
     assert started < STARTS
     assert "floor 0." in str(panel.at.locator("img.llmlab-chart").get_attribute("alt"))

@@ -28,6 +28,13 @@ def test_smoothing_keeps_a_line_straight_and_does_not_lag() -> None:
     assert smooth([]) == []
 
 
+def test_the_chart_of_a_stopped_run_ends_where_it_was_stopped() -> None:
+    run = Run(["clm"], corpus("tinytown", size=60), config=SMALL, training=Training(steps=30, batch_size=4))
+    assert Curve.of(run).end == 30
+    run.fit(steps=2, progress=False).stop()
+    assert Curve.of(run).end == 2
+
+
 def test_a_chart_is_drawn_in_any_state_and_described_in_words() -> None:
     for curve in (
         Curve(),
