@@ -8,33 +8,17 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from llmlab.batch import Batch, Chunk, pad
-from llmlab.data.pairs import PAIRS, as_pair
+from llmlab.data.pairs import PAIRS
 from llmlab.losses import IGNORE
 from llmlab.metrics import perplexity
 from llmlab.technique import hookimpl, knob, technique
-
-
-class Windows(Sequence[dict[str, Tensor]]):
-    """One long text of tokens, shape (N,), cut into rows of `size` + 1: each token is predicted once."""
-
-    def __init__(self, tokens: Tensor, size: int, floor: float | None) -> None:
-        self.tokens, self.size, self.floor = tokens, size, floor
-
-    def __len__(self) -> int:
-        return math.ceil((len(self.tokens) - 1) / self.size)
-
-    def __getitem__(self, i: Any) -> Any:
-        if not 0 <= i < len(self):
-            raise IndexError(i)
-        return {"tokens": self.tokens[i * self.size : (i + 1) * self.size + 1]}
+from llmlab.windows import Windows, join
 
 
 @technique(kind="objective", columns=["text", *PAIRS], families=["decoder"], learning_rate=3e-3)
@@ -46,12 +30,9 @@ class CLM:
     @hookimpl(wrapper=True, tryfirst=True)
     def examples(self, run: Any, split: str) -> Any:
         rows = yield
-        tok = run.tokenizer
-        texts = [row["text"] if "text" in row and "label" not in row else "".join(as_pair(row)) for row in rows]
-        ids = [i for text in tok.encode_all(texts) for i in (tok.bos, *text, tok.eos)]
-        nats = [row.get("nats") for row in rows]
-        floor = None if None in nats else sum(nats) / (len(ids) - 1)
-        return Windows(torch.tensor(ids), min(self.window, run.model.config.context), floor)
+        tokens, floor = join(rows, run.tokenizer)
+        size = min(self.window, run.model.config.context)
+        return Windows(tokens, size + 1, overlap=1, floor=floor)  # each token is predicted once
 
     @hookimpl
     def batches(self, run: Any, examples: Chunk) -> Iterator[Batch]:
