@@ -15,6 +15,7 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from statistics import median, quantiles
+from typing import Any
 
 from .tasks import TASKS, Row
 
@@ -22,8 +23,9 @@ from .tasks import TASKS, Row
 class Side:
     """A worker process that times one round when asked."""
 
-    def __init__(self, task: str, name: str, threads: int, tuned: bool) -> None:
-        command = [sys.executable, "-W", "ignore", "-m", "benchmarks.worker", task, name, str(threads), str(int(tuned))]
+    def __init__(self, task: str, name: str, threads: int, tuned: bool, cpu: bool) -> None:
+        settings = [str(threads), str(int(tuned)), str(int(cpu))]
+        command = [sys.executable, "-W", "ignore", "-m", "benchmarks.worker", task, name, *settings]
         quiet = {"TRANSFORMERS_VERBOSITY": "error", "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": str(threads)}
         self.name = name
         self.process = subprocess.Popen(
@@ -83,8 +85,8 @@ def spread(values: list[float]) -> tuple[float, float, float]:
     return median(values), low, high
 
 
-def compare(row: Row, rounds: int, threads: int, tuned: bool) -> list[str]:
-    sides = [Side(row.name, name, threads, tuned) for name in row.sides if name == "llmlab" or installed(name)]
+def compare(row: Row, rounds: int, *settings: Any) -> list[str]:
+    sides = [Side(row.name, name, *settings) for name in row.sides if name == "llmlab" or installed(name)]
     try:
         for i in range(rounds):
             for side in sides if i % 2 else sides[::-1]:
@@ -110,6 +112,7 @@ def main() -> None:
     parser.add_argument("--only", default="", help="tasks whose name contains this")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--tune-peers", action="store_true", help="give the others llmlab's memory settings too")
+    parser.add_argument("--cpu-time", action="store_true", help="processor time, on a machine with other work to do")
     asked = parser.parse_args()
     rounds = max(5, asked.rounds or (5 if asked.quick else 15))
     print(machine(asked.threads))
@@ -117,11 +120,12 @@ def main() -> None:
         found = installed(name)
         missing = f"{name} is not installed: pip install 'llmlab[bench]' to compare with it"
         print(f"{name} {found}" if found else missing)
-    print(f"medians of {rounds} alternating rounds, quartiles in brackets; ratio: other / llmlab\n")
+    clock = "processor time" if asked.cpu_time else "time"
+    print(f"{clock}: medians of {rounds} alternating rounds, quartiles in brackets; ratio: other / llmlab\n")
     print(f"{'task':26} {'library':13} {'ms per step or token':30} ratio")
     for name, row in TASKS.items():
         if asked.only in name:
-            print("\n".join(compare(row, rounds, asked.threads, asked.tune_peers)), flush=True)
+            print("\n".join(compare(row, rounds, asked.threads, asked.tune_peers, asked.cpu_time)), flush=True)
 
 
 if __name__ == "__main__":

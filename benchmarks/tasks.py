@@ -43,7 +43,7 @@ def llmlab_train(*names: str, precision: str = "fp32") -> Task:
     model = llmlab_model()
     model.tokenizer = Tokenizer.train(texts, 400)
     settings = Training(steps=10**6, batch_size=ROWS, precision=precision)
-    run = Run(list(names), data=[{"text": text} for text in texts], model=model, training=settings)
+    run = Run(list(names), data={"train": [{"text": text} for text in texts]}, model=model, training=settings)
     return lambda: run.fit(steps=1, progress=False) and None
 
 
