@@ -25,7 +25,7 @@ from .progress import Progress
 from .rollout import Responses
 from .seeds import derive, generator
 from .surgery import adapt, named_parameters, own, pass_on
-from .technique import needs_of, values
+from .technique import FAMILIES, needs_of, values
 from .tokenizer import Tokenizer
 from .training import Training, recommended_rate
 
@@ -126,7 +126,7 @@ class Run:
             copy.source = None  # it is about to change
             copy.tokenizer = tokenizer or copy.tokenizer
             return copy.to(self.device)
-        config = ModelConfig.preset(config) if isinstance(config, str) else config or ModelConfig()
+        config = ModelConfig.preset(config) if isinstance(config, str) else config or self._usual_config()
         if tokenizer is None:
             tokenizer = self._learn_tokenizer(config)
         config = ModelConfig.from_dict(config.to_dict() | {"vocab_size": tokenizer.vocab_size})
@@ -135,6 +135,12 @@ class Run:
             built: Transformer = self.hooks.call("build_model", config=config)
         built.tokenizer = tokenizer
         return built.to(self.device)
+
+    def _usual_config(self) -> ModelConfig:
+        """A model of a family that every technique works on: a decoder, if they do not care."""
+        families = [f for f in FAMILIES if all(f in needs_of(t).families for t in self.techniques)]
+        usual = {"encoder": "bert", "encoder-decoder": "transformer"}.get(families[0]) if families else None
+        return ModelConfig.preset(usual) if usual else ModelConfig()
 
     def _learn_tokenizer(self, config: ModelConfig) -> Tokenizer:
         if self.data is None:

@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Literal
 
 import tokenizers
+import torch
 from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
+from torch import Tensor
 
 SPECIALS = ("<pad>", "<bos>", "<eos>", "<mask>", "<sep>", "<unk>")
 ROLES = tuple(name.strip("<>") for name in SPECIALS)
@@ -74,6 +76,22 @@ class Tokenizer:
     def special_ids(self) -> frozenset[int]:
         """Ids that stand for no text: never masked, never drawn as a random token."""
         return frozenset([self.pad, self.bos, self.eos, self.mask, self.sep, self.unk, *self.sentinels])
+
+    @cached_property
+    def special(self) -> Tensor:
+        """(V,) bool: which ids stand for no text."""
+        return torch.tensor([i in self.special_ids for i in range(self.vocab_size)])
+
+    @cached_property
+    def continues(self) -> Tensor:
+        """(V,) bool: which ids go on with a word that an earlier piece began.
+
+        Exact for WordPiece, which marks them; for BPE, what starts with a letter or digit and no space.
+        """
+        pieces = [self.inner.id_to_token(i) or "" for i in range(self.vocab_size)]
+        if self.kind == "wordpiece":
+            return torch.tensor([p.startswith("##") for p in pieces])
+        return torch.tensor([p[:1].isalnum() and p[0] != "Ġ" for p in pieces]) & ~self.special
 
     def encode(self, text: str) -> list[int]:
         """Ids of a text, without special tokens."""

@@ -40,5 +40,5 @@ def plain_text(row: dict[str, Any]) -> str:
 def join(rows: Sequence[dict[str, Any]], tok: Tokenizer) -> tuple[Tensor, float | None]:
     """All documents as one line of ids (N,), each between BOS and EOS, and their nats per predicted token, if known."""
     ids = [i for text in tok.encode_all([plain_text(row) for row in rows]) for i in (tok.bos, *text, tok.eos)]
-    nats = [row.get("nats") for row in rows]
-    return torch.tensor(ids), None if None in nats else sum(nats) / (len(ids) - 1)
+    known = all("nats" in row for row in rows)
+    return torch.tensor(ids), sum(row["nats"] for row in rows) / (len(ids) - 1) if known else None
