@@ -92,11 +92,10 @@ def _draw(axes: Any, curve: Curve, hint: str) -> None:
         axes.axhline(curve.floor, color=GREEN, linewidth=2, linestyle=(0, (6, 2, 1, 2)), zorder=2)
         axes.annotate(
             f"floor {curve.floor:.2f}",
-            (1, curve.floor),
+            (0, curve.floor),  # on the left: a good model's curve comes close on the right
             xycoords=("axes fraction", "data"),
-            xytext=(-4, 4),
+            xytext=(5, 4),
             textcoords="offset points",
-            ha="right",
             color=GREEN,
             fontsize=12,
         )
@@ -108,7 +107,9 @@ def _draw(axes: Any, curve: Curve, hint: str) -> None:
             color=ORANGE, linestyle=(0, (4, 2)), marker="o", markersize=7, markeredgecolor="white", clip_on=False
         )
         axes.plot(curve.measured_at, curve.measured, linewidth=1.8, label="validation", zorder=5, **style)
-        axes.legend(frameon=False, fontsize=13, labelcolor=INK, loc="upper right", handlelength=2.6)
+        flat = curve.measured[-1] > 0.55 * max(*curve.losses, *curve.measured, 0.0)  # then the lower corner is free
+        place: dict[str, Any] = {"loc": "lower left", "bbox_to_anchor": (0, 0.12)} if flat else {"loc": "upper right"}
+        axes.legend(frameon=False, fontsize=13, labelcolor=INK, handlelength=2.6, **place)
     if not curve.losses and not curve.measured:
         axes.set_yticks([])
         axes.set_ylabel("")
