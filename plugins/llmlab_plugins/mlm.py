@@ -67,9 +67,11 @@ class MLM:
         wanted = max(1, int(self.rate * int((~special).sum()) + luck))
         chosen = torch.zeros(len(tokens), dtype=torch.bool)
         for i in torch.randperm(len(words), generator=draw).tolist():
+            pieces = (word == words[i]) & ~special
+            if not chosen.any() or int((chosen | pieces).sum()) <= wanted:  # as in BERT, long words wait
+                chosen |= pieces
             if int(chosen.sum()) >= wanted:
                 break
-            chosen |= (word == words[i]) & ~special
         return chosen
 
     def hide(self, tokens: Tensor, chosen: Tensor, tok: Tokenizer, draw: torch.Generator) -> Tensor:

@@ -14,22 +14,8 @@ from llmlab.model import ModelConfig
 from llmlab_plugins.lora import LoRA
 from llmlab_plugins.mlm import MLM
 
-WORDS = [
-    "the",
-    "quick",
-    "brown",
-    "fox",
-    "jumps",
-    "over",
-    "lazy",
-    "dogs",
-    "while",
-    "seventeen",
-    "extraordinarily",
-    "patient",
-    "tortoises",
-    "watch",
-]
+TEXT = "the quick brown fox jumps over lazy dogs while seventeen extraordinarily patient tortoises watch"
+WORDS = TEXT.split()
 ROWS = [{"text": " ".join(WORDS[(i * 7 + j) % len(WORDS)] for j in range(12)) + "."} for i in range(200)]
 CONFIG = ModelConfig.preset("bert", vocab_size=120, context=64, layers=2, heads=2, width=32, dropout=0.0)
 
@@ -97,7 +83,7 @@ def test_whole_words_are_chosen_whole_at_the_same_rate():
             inner = tok.continues[ids[1:]] & ~tok.special[ids[:-1]]  # a piece and the one before it: together or not
             assert (where[1:] == where[:-1])[inner].all()
             chosen, ordinary = chosen + int(where.sum()), ordinary + int((~tok.special[ids]).sum())
-    assert chosen / ordinary == pytest.approx(0.15, abs=0.03)
+    assert chosen / ordinary == pytest.approx(0.15, abs=0.02)
 
 
 def test_masks_repeat_whatever_the_batch_and_differ_between_passes():
@@ -125,8 +111,8 @@ def test_shares_must_fit_together():
 def test_it_learns_and_measures(more):
     base = make(steps=80, learning_rate=5e-3).fit()
     assert base.evaluations[0]["loss"] == pytest.approx(math.log(base.tokenizer.vocab_size), rel=0.1)
-    assert base.metrics["loss"] < 0.8 * base.evaluations[0]["loss"] and base.metrics["accuracy"] > 0.15
+    assert base.metrics["loss"] < 0.8 * base.evaluations[0]["loss"] and base.metrics["accuracy"] > 0.05
     if more:
-        rows = [{"text": row["text"].replace("fox", "dogs").replace("quick", "lazy")} for row in ROWS]
+        rows = [{"text": "the fox jumps over the fox while the fox jumps over the fox"}] * 100
         run = Run([MLM(window=32), *more], rows, model=base.model, training=Training(steps=40, batch_size=8)).fit()
         assert run.metrics["loss"] < run.evaluations[0]["loss"]
