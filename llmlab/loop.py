@@ -17,7 +17,7 @@ from .batch import Batch, Chunk, Order
 from .hooks import Hooks
 from .precision import computing
 from .progress import Progress, choose_progress
-from .seeds import derive
+from .seeds import drawing, seeded
 from .speed import tune_process
 from .surgery import named_parameters, own, snapshot
 from .training import make_optimizer
@@ -53,7 +53,7 @@ class Position:
     step: int = 0
     epoch: int = 0
     chunk: int = 0
-    rng: Tensor | None = None  # the global generator between two fits, for dropout
+    rng: Tensor | None = None  # where the process's generator is for this run: dropout draws from it
     worse: int = 0  # evaluations in a row without a better validation loss
 
 
@@ -67,13 +67,12 @@ def fit(run: Run, steps: int | None, progress: Progress | bool | None) -> None:
         tune_process()
         run.stopped = ""
         show = choose_progress(progress)
-        with torch.random.fork_rng(devices=[]), _interruptible(run):
+        with _interruptible(run):
             _prepare(run)
             show.start(run, at.step, target)
             try:
                 _train(run, target, show)
             finally:
-                at.rng = torch.get_rng_state()
                 run.model.eval()
                 show.finish(run)
     finally:
@@ -89,10 +88,18 @@ def _prepare(run: Run) -> None:
             [(n, p) for n, p in named_parameters(run.model) if p.requires_grad], run.training
         )
     if at.rng is None:  # the run's first fit
-        torch.manual_seed(derive(run.seed, "fit"))
-        run.hooks.call("before_fit", run=run)
-    else:
+        with seeded(run.seed, "fit"):
+            run.hooks.call("before_fit", run=run)
+            at.rng = torch.get_rng_state()
+
+
+@contextmanager
+def _own_generator(at: Position) -> Iterator[None]:
+    """Lend the process's generator to one step of the run: whatever draws between two steps changes neither."""
+    with drawing, torch.random.fork_rng(devices=[]):
         torch.set_rng_state(at.rng)
+        yield
+        at.rng = torch.get_rng_state()
 
 
 def _train(run: Run, target: int, show: Progress) -> None:
@@ -102,15 +109,15 @@ def _train(run: Run, target: int, show: Progress) -> None:
     if at.step == 0 and not run.evaluations:
         _evaluate(run, show)
     while at.step < target and not run.stopped:
-        run.model.train()
-        metrics = _step(run, [next(stream) for _ in range(settings.accumulate)], horizon)
+        with _own_generator(at):
+            batches = [next(stream) for _ in range(settings.accumulate)]
+            metrics = _step(run, batches, horizon)
         at.step += 1
         metrics = {"step": at.step, **metrics}
         run.history.append(metrics)
         show.step(run, metrics)
         if at.step % settings.evaluation_interval == 0 or at.step == target:
             _evaluate(run, show)
-        at.rng = torch.get_rng_state()  # so that a save from a hook resumes exactly, too
         run.hooks.call("after_step", run=run, step=at.step, metrics=metrics)
         if run.folder and settings.save_every and at.step % settings.save_every == 0 and at.step < target:
             run.save(run.folder)
@@ -147,6 +154,7 @@ def _batches(run: Run) -> Iterator[Batch]:
 def _step(run: Run, batches: list[Batch], horizon: int) -> dict[str, float]:
     """One optimiser step on one or more batches, each counting by its labels: as if they were one batch."""
     settings, optimizer = run.training, run.optimizer
+    run.model.train()
     assert optimizer is not None
     weights = [batch.weight for batch in batches]
     total = max(1, sum(weights))

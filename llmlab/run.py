@@ -23,7 +23,7 @@ from .model import ModelConfig, Transformer
 from .parameters import Parameters, parameter_table
 from .progress import Progress
 from .rollout import Responses
-from .seeds import derive, generator
+from .seeds import derive, generator, seeded
 from .surgery import adapt, named_parameters, own, pass_on
 from .technique import FAMILIES, needs_of, values
 from .tokenizer import Tokenizer
@@ -130,8 +130,7 @@ class Run:
         if tokenizer is None:
             tokenizer = self._learn_tokenizer(config)
         config = ModelConfig.from_dict(config.to_dict() | {"vocab_size": tokenizer.vocab_size})
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(derive(self.seed, "model"))
+        with seeded(self.seed, "model"):
             built: Transformer = self.hooks.call("build_model", config=config)
         built.tokenizer = tokenizer
         return built.to(self.device)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from .seeds import derive
+from .seeds import seeded
 
 if TYPE_CHECKING:
     from .model import Transformer
@@ -136,8 +136,7 @@ def adapt(
         return
     before = {n for n, _ in named_parameters(model)}
     old = {id(m) for m in model.modules()}
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive(seed, "adapt", name))
+    with seeded(seed, "adapt", name):
         build()
     for module in model.modules():
         if isinstance(module, Wrapper) and id(module) not in old:

@@ -36,7 +36,7 @@ class Training:
         None, "Peak learning rate; None takes what the techniques recommend.", low=1e-7, high=10.0, log=True
     )
     schedule: str = knob("cosine", "How the learning rate falls after the warm-up.", choices=tuple(SCHEDULES))
-    warmup: float = knob(0.05, "Share of the steps in which the learning rate climbs from zero.", low=0.0, high=0.9)
+    warmup: float = knob(0.1, "Share of the steps in which the learning rate climbs from zero.", low=0.0, high=0.9)
     weight_decay: float = knob(0.01, "AdamW's pull of matrices towards zero.", low=0.0, high=1.0)
     clip: float = knob(1.0, "Longest gradient, as an L2 norm over all parameters; 0 for no limit.", low=0.0)
     accumulate: int = knob(1, "Batches whose gradients are added up before one step.", low=1, high=65_536)

@@ -108,8 +108,7 @@ def _parse(text: str) -> tuple[Source, list[str]]:
         parent = max(parents, key=len)
         return _SOURCES[parent], [text[len(parent) + 1 :]]
     raise DataError(
-        f'there is no corpus or file called "{text}".{nearest(head, _SOURCES)} '
-        "llmlab.data.corpora() lists the corpora."
+        f'there is no corpus or file called "{text}".{nearest(head, _SOURCES)} llmlab.data.corpora() lists the corpora.'
     )
 
 

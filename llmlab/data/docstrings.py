@@ -41,9 +41,7 @@ def docstrings(packages: str | Sequence[str] = ("python", "torch", "numpy"), see
     return _corpus("docstrings", found, rows, seed)
 
 
-def docstring_summaries(
-    packages: str | Sequence[str] = ("python", "torch", "numpy"), seed: int = 0
-) -> Corpus:
+def docstring_summaries(packages: str | Sequence[str] = ("python", "torch", "numpy"), seed: int = 0) -> Corpus:
     """Return 800 to 3,000 pairs of a text and the summary line that its author gave it.
 
     Columns: `source` (80 to 900 characters) and `target` (20 to 120 characters, one sentence).

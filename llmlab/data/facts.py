@@ -108,9 +108,7 @@ def facts(language: str = "en", context: bool = False, size: int | None = None, 
     splits: dict[str, list[Example]] = {}
     for split, held in dealt.items():
         known = [row["fact"] for row in held]
-        splits[split] = [
-            _with_context(f, known, language, dice) if context else _row(f, language) for f in known
-        ]
+        splits[split] = [_with_context(f, known, language, dice) if context else _row(f, language) for f in known]
     options = {"language": language, "context": context, "size": size, "seed": seed}
     return Corpus("facts", splits, origin(), LICENCE, options)
 
@@ -131,9 +129,7 @@ def _known(language: str) -> list[Fact]:
         if currencies and currencies[0] in to.currencies:
             found.append(Fact(code, place, "currency", plain(to.currencies[currencies[0]])))
             found.append(Fact(code, place, "code", currencies[0]))
-        spoken = [
-            plain(to.languages[tongue]) for tongue in get_official_languages(code) if tongue in to.languages
-        ]
+        spoken = [plain(to.languages[tongue]) for tongue in get_official_languages(code) if tongue in to.languages]
         if spoken:
             kind = "language" if len(spoken) == 1 else "languages"
             found.append(Fact(code, place, kind, format_list(spoken, locale=to)))

@@ -74,9 +74,7 @@ def _split_files(folder: Path) -> dict[str, Path]:
         if not file.is_file() or file.suffix.lower() not in readers.READERS or split is None:
             continue
         if split in found:
-            raise DataError(
-                f"{folder}: {found[split].name} and {file.name} both hold the {split} split; keep one"
-            )
+            raise DataError(f"{folder}: {found[split].name} and {file.name} both hold the {split} split; keep one")
         found[split] = file
     if found and "train" not in found:
         names = ", ".join(file.name for file in found.values())
@@ -155,9 +153,7 @@ def _renamed(file: Path, row: Row, columns: Mapping[str, str]) -> Row:
                 f"It has {', '.join(row.values)}."
             )
         if new in row.values and new not in columns:
-            raise DataError(
-                f'{file}: renaming "{old}" to "{new}" would hide the column "{new}"; rename that too'
-            )
+            raise DataError(f'{file}: renaming "{old}" to "{new}" would hide the column "{new}"; rename that too')
     return Row(row.number, {columns.get(name, name): value for name, value in row.values.items()})
 
 

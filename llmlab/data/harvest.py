@@ -30,9 +30,7 @@ _SKIPPED |= {"encodings", "turtledemo", "distutils", "tkinter", "node_modules"}
 _SKIPPED |= {"ao", "export", "fx", "onnx", "package"}  # of torch: long to parse, and about its inner works
 _LARGEST = 400_000  # bytes of a file: longer ones are generated tables
 _READ_ANYWAY = {"_core"}
-_BOILERPLATE = re.compile(
-    r"copyright|licen[sc]e|warrant(y|ies)|redistribut|rights reserved|TODO|FIXME|XXX", re.I
-)
+_BOILERPLATE = re.compile(r"copyright|licen[sc]e|warrant(y|ies)|redistribut|rights reserved|TODO|FIXME|XXX", re.I)
 _NOT_PROSE = re.compile(r">>>|::|https?:|[|\\{}]| = |==|->|\.\. |^[-*+=~^]|\d+\. ", re.M)
 _COMMON = re.compile(r"\b(the|a|an|is|are|of|to|and|in|for|this|that|with|if|be)\b", re.I)
 _HEADING = re.compile(r"^\s*[\w ]+\n\s*[-=~]{3,}|^\s*[A-Z][\w ]*:{1,2}\s*$", re.M)

@@ -94,9 +94,7 @@ def _phrases(dice: random.Random) -> Iterator[tuple[str, Callable[[Locale], str]
         )
 
     def soon(span: dt.timedelta, unit: Any) -> Callable[[Locale], str]:
-        return lambda to: of_dates.format_timedelta(
-            span, unit, threshold=float("inf"), add_direction=True, locale=to
-        )
+        return lambda to: of_dates.format_timedelta(span, unit, threshold=float("inf"), add_direction=True, locale=to)
 
     def measure(number: int, unit: str) -> Callable[[Locale], str]:
         return lambda to: str(format_unit(number, unit, "long", locale=to))
@@ -176,9 +174,7 @@ def locale(language: str) -> Locale:
         return Locale.parse(str(language).replace("-", "_"))
     except (UnknownLocaleError, ValueError, TypeError) as error:
         close = nearest(str(language), locale_identifiers())
-        raise DataError(
-            f'Babel knows no language "{language}".{close} Examples: fr, de, es, pt-BR.'
-        ) from error
+        raise DataError(f'Babel knows no language "{language}".{close} Examples: fr, de, es, pt-BR.') from error
 
 
 def origin() -> str:

@@ -87,8 +87,7 @@ def _csv(file: Path) -> Iterator[Row]:
             yield Row(f"row {number} (line {line})", dict(zip(names, cells, strict=True)))
     except csv.Error as error:
         raise DataError(
-            f"{file}, line {lines.line_num}: {error}; close the double quotes there, "
-            "or use .jsonl for very long text"
+            f"{file}, line {lines.line_num}: {error}; close the double quotes there, or use .jsonl for very long text"
         ) from error
 
 
@@ -110,9 +109,7 @@ def _jsonl(file: Path) -> Iterator[Row]:
         try:
             value = json.loads(text)
         except (ValueError, RecursionError) as error:
-            raise DataError(
-                f"{file}, {where}: not JSON ({_reason(error)}); write one object a line"
-            ) from error
+            raise DataError(f"{file}, {where}: not JSON ({_reason(error)}); write one object a line") from error
         yield Row(where, _object(file, where, value))
 
 
@@ -123,13 +120,10 @@ def _json(file: Path) -> Iterator[Row]:
     except (ValueError, RecursionError) as error:
         line = getattr(error, "lineno", 1)
         raise DataError(
-            f"{file}, line {line}: not JSON ({_reason(error)}); "
-            "if each line is an object of its own, call it .jsonl"
+            f"{file}, line {line}: not JSON ({_reason(error)}); if each line is an object of its own, call it .jsonl"
         ) from error
     if not isinstance(values, list):
-        raise DataError(
-            f"{file}: a list of objects is needed, here is {_kind(values)}; put [ and ] around the rows"
-        )
+        raise DataError(f"{file}: a list of objects is needed, here is {_kind(values)}; put [ and ] around the rows")
     for number, value in enumerate(values, 1):
         yield Row(f"row {number}", _object(file, f"row {number}", value))
 
@@ -142,9 +136,7 @@ def _reason(error: Exception) -> str:
 
 def _object(file: Path, where: str, value: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise DataError(
-            f'{file}, {where}: an object such as {{"text": "..."}} is needed, here is {_kind(value)}'
-        )
+        raise DataError(f'{file}, {where}: an object such as {{"text": "..."}} is needed, here is {_kind(value)}')
     return value
 
 

@@ -24,9 +24,7 @@ SHORTEST, LONGEST = 200, 900  # characters of a passage
 _UNDERLINE = re.compile(r"([*=\-~^\"])\1{2,}")
 _KIND = re.compile(r"^(?:class|classmethod|static|async) ")
 _DOTTED = re.compile(r"[A-Za-z_]\w*(?:\.\w+)+")
-_VERSION_NOTE = re.compile(
-    r"(?:Changed|New|Added|Deprecated|Removed) (?:in|since) |See also|Availability:|PEP \d+ - "
-)
+_VERSION_NOTE = re.compile(r"(?:Changed|New|Added|Deprecated|Removed) (?:in|since) |See also|Availability:|PEP \d+ - ")
 _NOT_PROSE = re.compile(r"::=|^[+|][-=]{3}|^\||>>>|^={3,}|^-{3,}|^-\[", re.M)
 _SENTENCE = re.compile(r"[\"'(*]*[A-Z\"(*].*[.!?:][\")']*", re.S)
 _KEEP_CAPITAL = {"None", "Ellipsis", "Unicode", "Python", "Boolean", "I", "Emacs"}
@@ -198,8 +196,7 @@ def _whole(section: Section) -> Iterator[tuple[str, str]]:
 def _noun(title: str) -> str:
     """Return a title as it stands inside a sentence: The assert statement -> the assert statement."""
     words = [
-        word.lower() if word == word.capitalize() and word not in _KEEP_CAPITAL else word
-        for word in title.split()
+        word.lower() if word == word.capitalize() and word not in _KEEP_CAPITAL else word for word in title.split()
     ]
     article = "the " if words[-1] in ("statement", "clause") and words[0] != "the" else ""
     return article + " ".join(words)

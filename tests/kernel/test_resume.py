@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import textwrap
+import threading
 
 import pytest
 import torch
@@ -111,6 +112,17 @@ def test_evaluating_and_writing_draw_nothing_from_it_either(texts, pairs, tiny):
     run.evaluate()
     run.generate("Ada:", temperature=1.0, max_new_tokens=4)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_run_made_in_another_thread_does_not_disturb_the_one_that_trains(texts, pairs, tiny):
+    expected = make("sft lora", texts, pairs, tiny, steps=30).fit()
+    trains = make("sft lora", texts, pairs, tiny, steps=30)
+    thread = threading.Thread(target=trains.fit)
+    thread.start()
+    while thread.is_alive():
+        make("sft lora", texts, pairs, tiny)
+        torch.rand(5)
+    assert same(trains, expected)
 
 
 def test_two_runs_of_one_seed_are_equal_and_of_two_seeds_are_not(texts, pairs, tiny):
