@@ -95,7 +95,7 @@ def _prepare(run: Run) -> None:
 
 @contextmanager
 def _own_generator(at: Position) -> Iterator[None]:
-    """Lend the process's generator to one step of the run: whatever draws between two steps changes neither."""
+    """Lend the process's generator to one step of the run; what others draw between two steps changes neither."""
     with drawing, torch.random.fork_rng(devices=[]):
         torch.set_rng_state(at.rng)
         yield
