@@ -129,9 +129,7 @@ def _needed(requirement: Requirement, extras: set[str]) -> bool:
 def test_the_version_stands_in_one_place() -> None:
     version = PROJECT["version"]
     assert f"\n## [{version}]" in (ROOT / "CHANGELOG.md").read_text()
-    assert importlib.metadata.version("llmlab") == version, (
-        "run `make check` again: the install is out of date"
-    )
+    assert importlib.metadata.version("llmlab") == version, "run `make check` again: the install is out of date"
     import llmlab
 
     assert getattr(llmlab, "__version__", version) == version

@@ -37,9 +37,7 @@ def members(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
 
 def tracked(folder: str) -> set[str]:
     """The files under `folder` that git knows, which are the ones to ship."""
-    listed = subprocess.run(
-        ["git", "ls-files", "-z", folder], cwd=ROOT, capture_output=True, text=True, check=False
-    )
+    listed = subprocess.run(["git", "ls-files", "-z", folder], cwd=ROOT, capture_output=True, text=True, check=False)
     if listed.returncode:
         pytest.skip("not a git checkout")
     return {name for name in listed.stdout.split("\0") if name and (ROOT / name).exists()}
