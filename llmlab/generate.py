@@ -174,7 +174,7 @@ def choose(logits: Tensor, temperature: float, top_k: int, top_p: float, uniform
             p, order = p.sort(-1, descending=True)
         before = p.cumsum(-1) - p  # the token that crosses top_p stays, so that one is always left
         p = p.masked_fill(before >= top_p * p.sum(-1, keepdim=True), 0.0)
-    reached = p.double().cumsum(-1)  # in double, a number below 1 stays below the last entry
+    reached = p.cumsum(-1)  # its last entry is never reached: torch.rand gives at most 1 - 2⁻²⁴
     place = torch.searchsorted(reached, uniform[:, None] * reached[:, -1:], right=True)  # (B, 1)
     return (place if order is None else order.gather(-1, place)).squeeze(-1)
 

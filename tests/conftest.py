@@ -44,6 +44,4 @@ def chromium_path() -> str:
     for name in CHROMIUM_NAMES:
         if found := shutil.which(name):
             return found
-    pytest.skip(
-        "no Chromium found: install one, or set LLMLAB_CHROMIUM to its path, to run the browser tests"
-    )
+    pytest.skip("no Chromium found: install one, or set LLMLAB_CHROMIUM to its path, to run the browser tests")

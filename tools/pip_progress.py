@@ -42,9 +42,7 @@ def main(arguments: list[str]) -> int:
         "off",
     ]
     start, doing, last = time.monotonic(), "Starting pip", deque[str](maxlen=25)
-    pip = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
-    )
+    pip = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
 
     def show(end: str) -> None:
         print(

@@ -55,9 +55,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Refresh the notebooks named; 1 if one failed or, with --check, would change."""
     parser = argparse.ArgumentParser(description="Run notebooks and store their outputs.")
     parser.add_argument("notebooks", nargs="*", type=Path, help="default: every notebook in course/")
-    parser.add_argument(
-        "--check", action="store_true", help="write nothing; exit with 1 if a file would change"
-    )
+    parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 if a file would change")
     options = parser.parse_args(arguments)
     # As in `make test`, so that both see the same numbers on any count of cores; kernels inherit it.
     os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -86,7 +86,5 @@ def test_no_cell_ends_in_a_semicolon(path: Path, notebook: Any) -> None:
 def test_is_clean_for_ruff(path: Path) -> None:
     pytest.importorskip("ruff", reason="the `dev` extra is not installed")
     for command in (["check"], ["format", "--check"]):
-        ran = subprocess.run(
-            [sys.executable, "-m", "ruff", *command, str(path)], capture_output=True, text=True
-        )
+        ran = subprocess.run([sys.executable, "-m", "ruff", *command, str(path)], capture_output=True, text=True)
         assert ran.returncode == 0, ran.stdout + ran.stderr

@@ -65,9 +65,7 @@ def farm(tmp_path, monkeypatch, cache):
 
 def test_prose_is_kept_and_everything_else_is_not(farm):
     docs = {(doc.module, doc.name): doc for doc in harvest.harvest("python")}
-    assert set(docs) == {
-        (f"python.{m}", n) for m in ("sheep", "_core.goats") for n in ("", "Flock", "Flock.count")
-    }
+    assert set(docs) == {(f"python.{m}", n) for m in ("sheep", "_core.goats") for n in ("", "Flock", "Flock.count")}
     assert docs["python.sheep", ""].paragraphs[1].startswith("Sheep are counted in the order")
     assert len(docs["python.sheep", ""].paragraphs) == 2
     assert docs["python.sheep", "Flock"].paragraphs == ["A flock of farm.Sheep, which count goes through."]
@@ -83,21 +81,14 @@ def test_a_summary_pair_is_lead_and_first_line(farm):
 
 
 def test_a_summary_that_the_body_does_not_support_is_dropped():
-    body = (
-        "It eats grass all day and sleeps at night, wherever the herd happens to be at that time of the year."
-    )
+    body = "It eats grass all day and sleeps at night, wherever the herd happens to be at that time of the year."
     assert not list(docstrings._pair(Doc("m", "f", ["Compute the inverse of a matrix.", body], 2)))
     assert list(docstrings._pair(Doc("m", "f", ["Eats the grass of the herd.", body], 2)))
-    assert (
-        docstrings.support("Eats the grass of the herd.", body) == 1
-        and docstrings.support("Of it.", body) == 0
-    )
+    assert docstrings.support("Eats the grass of the herd.", body) == 1 and docstrings.support("Of it.", body) == 0
 
 
 def test_repeated_paragraphs_come_once(farm):
-    rows = [
-        row["text"] for doc in harvest.harvest("python") for row in docstrings._pair(doc) if "text" in row
-    ]
+    rows = [row["text"] for doc in harvest.harvest("python") for row in docstrings._pair(doc) if "text" in row]
     assert rows == []
     with pytest.raises(DataError, match="cannot fill 3 splits"):  # the second copy adds no document
         corpus("docstrings:python")
@@ -165,9 +156,7 @@ def test_without_the_variable_the_users_cache_folder_is_meant(monkeypatch):
 
 
 def test_sections_of_google_style_end_the_lead():
-    text = (
-        "Fit the model to the data.\n\nIt is a slow one.\n\nArgs:\n    x: a tensor.\n\nThis is after that.\n"
-    )
+    text = "Fit the model to the data.\n\nIt is a slow one.\n\nArgs:\n    x: a tensor.\n\nThis is after that.\n"
     assert sentences_of(text) == (
         ["Fit the model to the data.", "It is a slow one.", "This is after that."],
         2,

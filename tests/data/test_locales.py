@@ -108,9 +108,7 @@ def test_spans_are_exact_and_answer_the_question(language):
 
 def test_the_span_lies_in_the_sentence_about_the_territory():
     for row in rows_of(corpus("facts:context")):
-        place = re.search(r"(?:of|in) ((?:the )?[A-ZÅ].*)\?$", row["question"])[1].removeprefix(
-            "the currency of "
-        )
+        place = re.search(r"(?:of|in) ((?:the )?[A-ZÅ].*)\?$", row["question"])[1].removeprefix("the currency of ")
         before = row["context"][: row["answer_start"]]
         sentence = re.split(r"(?<!St)(?<!U\.S)\. ", before)[-1]
         assert place.removeprefix("currency of ") in sentence

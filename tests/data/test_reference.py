@@ -53,11 +53,7 @@ def test_sizes_are_in_the_documented_ranges(reference):
 def test_text_is_title_and_passage_and_the_instruction_names_the_topic(reference):
     for row in rows_of(reference):
         title, passage = row["text"].split("\n", 1)
-        assert (
-            passage == row["response"]
-            and row["prompt"].startswith("Explain ")
-            and row["prompt"].endswith(".\n")
-        )
+        assert passage == row["response"] and row["prompt"].startswith("Explain ") and row["prompt"].endswith(".\n")
         assert title.casefold().split()[-1] in row["prompt"].casefold() or "(" in title
     assert len({row["prompt"] for row in rows_of(reference)}) == len(rows_of(reference))
     assert any(row["prompt"] == "Explain the assert statement.\n" for row in rows_of(reference))

@@ -92,9 +92,7 @@ def test_describing_names_everything(made):
         assert part in text
     assert describe(made["python-reference"]).count("…") >= 2
     assert max(map(len, describe(made["python-reference"]).split("\n"))) < 130
-    assert describe(made["python-reference"]) == describe(
-        made["python-reference"]
-    )  # not shadowed by a module
+    assert describe(made["python-reference"]) == describe(made["python-reference"])  # not shadowed by a module
 
 
 def test_listing_imports_no_source_and_reading_imports_no_package():
