@@ -97,6 +97,7 @@ def _prepare(run: Run) -> None:
 def _own_generator(at: Position) -> Iterator[None]:
     """Lend the process's generator to one step of the run; what others draw between two steps changes neither."""
     with drawing, torch.random.fork_rng(devices=[]):
+        assert at.rng is not None  # set by the first fit
         torch.set_rng_state(at.rng)
         yield
         at.rng = torch.get_rng_state()
