@@ -129,7 +129,7 @@ def test_packed_documents_do_not_see_each_other(settings):
     for document in (d for row in documents for d in row if len(d) > 1):
         loss = model.loss(model(document[None, :-1]), document[None, 1:])
         alone, total = alone + loss.item() * (len(document) - 1), total + len(document) - 1
-    assert float(packed) == pytest.approx(alone / total, abs=1e-12)
+    assert packed.item() == pytest.approx(alone / total, abs=1e-12)
     assert Positions()(T, 0, keep)[0].tolist() == [0, 1, 2, 3, 4, 0, 1, 0, 1, 2, 3]
 
 
