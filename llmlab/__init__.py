@@ -1,11 +1,8 @@
 """llmlab: how large language models are trained, one technique a plugin.
 
-from llmlab import Run, Training, corpus, load, techniques
-from llmlab_plugins.sft import SFT
-from llmlab_plugins.lora import LoRA
-
-run = Run([SFT(), LoRA(rank=4)], data=corpus("facts"), model=load("tiny-gpt"))
-run.fit()
+>>> from llmlab import Run, corpus, load
+>>> run = Run(["sft", {"lora": {"rank": 4}}], data=corpus("facts"), model=load("tiny-gpt")).fit()
+>>> run.generate("What is the currency of Cape Verde?\\n")
 """
 
 from __future__ import annotations
