@@ -2,7 +2,7 @@
 
 >>> from llmlab import Run, corpus, load
 >>> run = Run(["sft", {"lora": {"rank": 4}}], data=corpus("facts"), model=load("tiny-gpt")).fit()
->>> run.generate("What is the currency of Cape Verde?\\n")
+>>> print(run.metrics)
 """
 
 from __future__ import annotations

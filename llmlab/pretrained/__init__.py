@@ -1,4 +1,4 @@
-"""Models to start from: bundled ones by name, and run folders.
+"""Models to start from: bundled ones by name, run folders, and folders in Hugging Face's layout.
 
 A model folder holds `model.safetensors`, `config.json` (its shape, and what techniques built into it) and
 `tokenizer.json`. Weights are stored under plain names, in bfloat16 if the config says so.
@@ -36,7 +36,9 @@ def bundled() -> list[str]:
 
 
 def load_model(name: str | Path, techniques: Iterable[Any] = ()) -> Transformer:
-    """A bundled model by name, or the model of a run folder. ValueError or FileNotFoundError says what is wrong.
+    """A bundled model by name, or that of a run folder or of a Hugging Face folder (gpt2, llama, qwen2, bert).
+
+    ValueError or FileNotFoundError says what is wrong.
 
     `techniques` built into the model and unknown to the catalogue, such as one written in a notebook, are given.
     """
@@ -47,9 +49,17 @@ def load_model(name: str | Path, techniques: Iterable[Any] = ()) -> Transformer:
             f"did you mean {near[0]}?" if near else f"there are {', '.join(bundled()) or 'none'}, or give a run folder"
         )
         raise FileNotFoundError(f"no model is called {str(name)!r} and no folder is there: {hint}")
-    if not (folder / WEIGHTS).is_file():
-        raise FileNotFoundError(f"{folder} holds no {WEIGHTS}: it is no model or run folder")
+    if not (folder / CONFIG).is_file():
+        raise FileNotFoundError(f"{folder} holds no {CONFIG}: it is no model or run folder")
     described = read_json(folder / CONFIG)
+    if "model_type" in described:
+        from .huggingface import load_huggingface
+
+        model = load_huggingface(folder)
+        model.source = str(name)
+        return model
+    if "model" not in described:
+        raise ValueError(f"{folder / CONFIG} describes no model: it lacks the key 'model'")
     model = Transformer(ModelConfig.from_dict(described["model"]))
     model.tokenizer = Tokenizer.load(folder / TOKENIZER) if (folder / TOKENIZER).is_file() else None
     _rebuild(model, described.get("adaptations", {}), {needs_of(t).name: t for t in techniques})
@@ -59,6 +69,8 @@ def load_model(name: str | Path, techniques: Iterable[Any] = ()) -> Transformer:
 
 
 def _read(path: Path) -> dict[str, Tensor]:
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {path}: the folder is not whole")
     try:
         return parse(path.read_bytes())
     except SafetensorError as error:
