@@ -36,9 +36,9 @@ class CLM:
 
     @hookimpl
     def batches(self, run: Any, examples: Chunk) -> Iterator[Batch]:
-        tokens = pad([row["tokens"] for row in examples], run.tokenizer.pad)  # (B, T+1)
-        labels = tokens[:, 1:].masked_fill(tokens[:, 1:] == run.tokenizer.pad, IGNORE)  # (B, T)
-        yield Batch({"tokens": tokens[:, :-1]}, {"labels": labels})
+        rows = [row["tokens"] for row in examples]
+        tokens, labels = pad(rows, run.tokenizer.pad), pad(rows, IGNORE)  # (B, T+1)
+        yield Batch({"tokens": tokens[:, :-1]}, {"labels": labels[:, 1:]})
 
     @hookimpl
     def compute_loss(self, model: Any, batch: Batch, output: Any) -> dict[str, Tensor]:

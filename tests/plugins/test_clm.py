@@ -72,3 +72,13 @@ def test_pairs_are_read_as_text_too():
     rows = [{"prompt": f"{i} plus 1 is", "response": f" {i + 1}"} for i in range(30)]
     run = make(rows=rows)
     assert "1 plus 1 is 2" in run.tokenizer.decode(run.rows("train").tokens)
+
+
+def test_an_end_mark_that_also_pads_is_still_learnt():
+    """Tokenizers of published models often have no padding of their own."""
+    run = make()
+    run.tokenizer.pad = run.tokenizer.eos
+    learnt = sum(
+        int((CLM().batches(run, [row]).__next__()["labels"] == run.tokenizer.eos).sum()) for row in run.rows("train")
+    )
+    assert learnt == len(run.data["train"])
