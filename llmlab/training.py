@@ -36,7 +36,9 @@ class Training:
         None, "Peak learning rate; None takes what the techniques recommend.", low=1e-7, high=10.0, log=True
     )
     schedule: str = knob("cosine", "How the learning rate falls after the warm-up.", choices=tuple(SCHEDULES))
-    warmup: float = knob(0.1, "Share of the steps in which the learning rate climbs from zero.", low=0.0, high=0.9)
+    warmup: float = knob(
+        0.1, "Share of the steps, ten at least, in which the learning rate climbs; 0 for none.", low=0.0, high=0.9
+    )
     weight_decay: float = knob(0.01, "AdamW's pull of matrices towards zero.", low=0.0, high=1.0)
     clip: float = knob(1.0, "Longest gradient, as an L2 norm over all parameters; 0 for no limit.", low=0.0)
     accumulate: int = knob(1, "Batches whose gradients are added up before one step.", low=1, high=65_536)
@@ -49,11 +51,15 @@ class Training:
 
     def rate(self, step: int, steps: int, peak: float) -> float:
         """Learning rate of 0-based `step` of `steps`: a linear climb, then the schedule."""
-        climb = round(self.warmup * steps)
+        climb = self.climb(steps)
         if step < climb:
             return peak * (step + 1) / (climb + 1)
         p = (step - climb) / max(1, steps - climb)  # 0 to 1 over what is left
         return peak * SCHEDULES[self.schedule](min(p, 1.0), self.warmup / max(1e-9, 1 - self.warmup))
+
+    def climb(self, steps: int) -> int:
+        """Steps of warm-up: measured, a small model's loss leaps up in its first ten at full speed."""
+        return max(round(self.warmup * steps), min(10, steps // 4)) if self.warmup else 0
 
     @property
     def evaluation_interval(self) -> int:

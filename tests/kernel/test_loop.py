@@ -79,6 +79,11 @@ def test_schedules():
     assert end["inverse-sqrt"] == pytest.approx(math.sqrt(10 / 99), rel=0.02)
 
 
+def test_a_short_run_warms_up_for_ten_steps_or_a_quarter():
+    assert [Training().climb(steps) for steps in (8, 40, 100, 1000)] == [2, 10, 10, 100]
+    assert Training(warmup=0.0).climb(1000) == 0
+
+
 def test_the_learning_rate_is_the_schedules(texts, tiny):
     run = clm(texts, tiny, steps=5, schedule="linear", warmup=0.0, learning_rate=0.01).fit()
     assert [h["learning_rate"] for h in run.history] == pytest.approx([0.01, 0.008, 0.006, 0.004, 0.002])
