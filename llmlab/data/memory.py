@@ -30,18 +30,23 @@ def as_corpus(data: Any) -> Corpus:
         if unknown:
             raise DataError(f"unknown split {unknown[0]!r}: the splits are {', '.join(SPLITS)}")
         splits = dict(data)
-    elif isinstance(data, Sequence):
+    elif _indexed(data):
         splits = _split(data)
     else:
         raise DataError(f"data cannot be a {type(data).__name__}: give a corpus, its name, a file, or rows")
     for split, rows in splits.items():
-        if not isinstance(rows, Sequence) and not hasattr(rows, "__getitem__"):
+        if not _indexed(rows):
             raise DataError(f"the {split} split is a {type(rows).__name__}: give a sequence of dicts")
         if len(rows) and not isinstance(rows[0], Mapping):
             raise DataError(f"row 0 of the {split} split is a {type(rows[0]).__name__}: give dicts of text")
     if not len(splits.get("train", ())):
         raise DataError("there is no training example: give at least one row")
     return Corpus(IN_MEMORY, splits, source=IN_MEMORY, licence="yours")
+
+
+def _indexed(rows: Any) -> bool:
+    """A list, or anything with a length and numbered rows, such as a memory-mapped `datasets.Dataset`."""
+    return hasattr(rows, "__len__") and hasattr(rows, "__getitem__") and not isinstance(rows, str | Mapping)
 
 
 def _split(rows: Sequence[Any]) -> dict[str, Sequence[Any]]:

@@ -295,6 +295,23 @@ def test_what_was_given_is_checked_before_work(texts, tiny):
         Run([CLM()], [])
 
 
+def test_rows_may_be_any_indexed_thing(texts, tiny):
+    class Mapped:
+        """As a memory-mapped dataset: a length, rows by number, made when they are asked for."""
+
+        def __len__(self):
+            return 30
+
+        def __getitem__(self, i):
+            if not 0 <= i < 30:
+                raise IndexError(i)
+            return {"text": f"row {i} of thirty"}
+
+    for data in (Mapped(), {"train": Mapped(), "validation": Mapped()}):
+        run = Run([CLM(window=16)], data, config=tiny, training=Training(steps=2, batch_size=4)).fit()
+        assert run.metrics["step"] == 2
+
+
 def test_a_list_of_rows_is_split(texts, tiny):
     run = Run([CLM(window=16)], texts["train"], config=tiny)
     assert {s: len(run.data[s]) for s in run.data.splits} == {"train": 64, "validation": 8, "test": 8}
