@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import random
+from dataclasses import replace
 
 import pytest
 import torch
@@ -107,12 +109,22 @@ def test_shares_must_fit_together():
         MLM(mask_share=0.8, random_share=0.3)
 
 
-@pytest.mark.parametrize("more", [(), (LoRA(rank=8, targets="query, kv.value, up, down"),)])
-def test_it_learns_and_measures(more):
-    base = make(steps=80, learning_rate=5e-3).fit()
-    assert base.evaluations[0]["loss"] == pytest.approx(math.log(base.tokenizer.vocab_size), rel=0.1)
-    assert base.metrics["loss"] < 0.8 * base.evaluations[0]["loss"] and base.metrics["accuracy"] > 0.05
-    if more:
-        rows = [{"text": "the fox jumps over the fox while the fox jumps over the fox"}] * 100
-        run = Run([MLM(window=32), *more], rows, model=base.model, training=Training(steps=40, batch_size=8)).fit()
-        assert run.metrics["loss"] < run.evaluations[0]["loss"]
+def spread(count, seed=0):
+    """Sentences that go round a fixed cycle of words from a random start: only neighbours tell what is hidden."""
+    draw = random.Random(seed)
+    starts = [(draw.randrange(len(WORDS)), draw.randrange(6, 13)) for _ in range(count)]
+    return [{"text": " ".join(WORDS[(a + j) % len(WORDS)] for j in range(n)) + "."} for a, n in starts]
+
+
+def test_it_learns_more_than_which_words_are_common():
+    training = Training(steps=300, batch_size=16, evaluate_every=300, learning_rate=3e-3)
+    run = Run([MLM(window=32)], spread(1500), config=replace(CONFIG, vocab_size=400), training=training).fit()
+    tokens = run.rows("validation").tokens
+    counts = tokens[~run.tokenizer.special[tokens]].bincount()
+    assert run.evaluations[0]["loss"] == pytest.approx(math.log(run.tokenizer.vocab_size), rel=0.1)
+    assert run.metrics["loss"] < 0.6 * run.evaluations[0]["loss"]
+    assert run.metrics["accuracy"] > 1.5 * float(counts.max() / counts.sum())
+    rows = [{"text": "the fox jumps over the fox while the fox jumps over the fox"}] * 100
+    more = LoRA(rank=8, targets="query, kv.value, up, down")
+    tuned = Run([MLM(window=32), more], rows, model=run.model, training=Training(steps=40, batch_size=8)).fit()
+    assert tuned.metrics["loss"] < tuned.evaluations[0]["loss"]
