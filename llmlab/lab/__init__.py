@@ -9,22 +9,27 @@
 
 `plan` is one run as data, `session` what is offered, chosen and running, neither with a widget; `panel` is the face,
 made of `knobs`, `chart` and `tables`; `style.css` is how it looks. `progress` is the bar of `run.fit()` in a notebook.
+
+`checking` and `exercises/` tell a student whether an exercise is solved; `source` shows a technique's own code.
 """
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .checking import check as check
+    from .checking import exercise as exercise
     from .panel import Lab as Lab
+    from .source import show_source as show_source
 
-__all__ = ["Lab"]
+_HOMES = {"Lab": "panel", "check": "checking", "exercise": "checking", "show_source": "source"}
+__all__ = sorted(_HOMES)
 
 
 def __getattr__(name: str) -> Any:
-    if name != "Lab":  # imported on first use, as in llmlab itself
-        raise AttributeError(f"llmlab.lab has no {name!r}: it has Lab")
-    from .panel import Lab
-
-    globals()[name] = Lab
-    return Lab
+    if name not in _HOMES:  # imported on first use, as in llmlab itself
+        raise AttributeError(f"llmlab.lab has no {name!r}: it has {', '.join(__all__)}")
+    globals()[name] = value = getattr(import_module(f".{_HOMES[name]}", __name__), name)
+    return value

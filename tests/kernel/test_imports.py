@@ -48,7 +48,7 @@ def test_the_kernel_names_no_technique():
         text = path.read_text()
         code = re.sub(r'""".*?"""', "", text, flags=re.S)
         assert not re.search(r"^\s*(import|from) llmlab_plugins", code, re.M), path
-        assert path.stem not in names
+        assert path.stem not in names or "exercises" in path.parts  # one file a lesson, named after it
     for path in (ROOT.parent / "plugins/llmlab_plugins").glob("*.py"):
         assert not re.search(r"(from|import) (llmlab_plugins|\.)", path.read_text()), path
 
