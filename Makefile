@@ -24,7 +24,7 @@ NBVAL := --nbval --nbval-current-env --nbval-cell-timeout 600 --nbval-sanitize-w
 ONE_THREAD := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 
 .DELETE_ON_ERROR:
-.PHONY: help lab check test test-all bench refresh clean
+.PHONY: help lab check test test-all bench refresh time clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' Makefile
@@ -56,6 +56,9 @@ bench: .venv/.bench  ## time and memory side by side with peer libraries
 refresh: .venv/.dev  ## run every notebook again and store its outputs
 	@$(BIN)/ruff format -q course
 	@$(ONE_THREAD) $(BIN)/python tools/refresh_notebooks.py
+
+time: .venv/.dev  ## what the cells of each lesson take on two threads, three runs each
+	@$(BIN)/python tools/refresh_notebooks.py --time
 
 clean:  ## remove the environment, caches and builds; never lessons/ or runs/
 	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

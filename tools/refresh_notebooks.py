@@ -2,6 +2,8 @@
 
 `make refresh`, or `python tools/refresh_notebooks.py [NOTEBOOK …]` (default: all of course/). `--check`
 writes nothing and exits with 1 if a file would change: for one machine, as numbers differ between processors.
+`--time` (`make time`) writes nothing either: it runs each lesson three times on two threads, prints the median of what
+its own cells took, without the kernel's start, and exits with 1 if that is more than a lesson may take.
 What differs from run to run is not stored: times, the state of widgets and the random names of their views.
 A panel then shows its text where no kernel runs, rather than "model not found".
 """
@@ -10,13 +12,18 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
+import statistics
 import sys
 import time
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 COURSE = Path(__file__).resolve().parents[1] / "course"
 KERNELSPEC = {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}
+MOST = 20  # seconds that the cells of a lesson may take
+SAYS = re.compile(r"\bcells\b[^.]*?\b(\d+) seconds", re.S)  # the time that a lesson's first cell tells
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 
 
@@ -30,8 +37,8 @@ def clean(notebook: Any) -> None:
             output.get("data", {}).pop(WIDGET_VIEW, None)
 
 
-def refresh(path: Path, timeout: int = 600) -> str:
-    """The text of the notebook at `path` after a run. A failing cell raises CellExecutionError."""
+def execute(path: Path, timeout: int = 600) -> Any:
+    """The notebook at `path` after a run, which is not stored. A failing cell raises CellExecutionError."""
     import nbformat
     from nbclient import NotebookClient
 
@@ -41,14 +48,51 @@ def refresh(path: Path, timeout: int = 600) -> str:
         notebook,
         timeout=timeout,
         kernel_name=KERNELSPEC["name"],
-        record_timing=False,
         coalesce_streams=True,  # where a stream is cut depends on timing
         extra_arguments=["--IPKernelApp.log_level=ERROR"],  # it warns that a local kernel is not encrypted
         resources={"metadata": {"path": str(path.parent)}},
     ).execute()
+    return notebook
+
+
+def refresh(path: Path) -> str:
+    """The text of the notebook at `path` after a run."""
+    import nbformat
+
+    notebook = execute(path)
     clean(notebook)
     nbformat.validate(notebook)
     return nbformat.writes(notebook) + "\n"
+
+
+def seconds(notebook: Any) -> float:
+    """What the code cells of a notebook took in its last run, as its kernel tells."""
+    total = 0.0
+    for cell in notebook.cells:
+        if times := cell.metadata.get("execution"):
+            busy, idle = (datetime.fromisoformat(times[f"iopub.status.{state}"]) for state in ("busy", "idle"))
+            total += (idle - busy).total_seconds()
+    return total
+
+
+def time_lessons(paths: list[Path], runs: int = 3) -> int:
+    """Print what each lesson's cells take, and what it says; 1 if one takes too long or fails."""
+    bad = 0
+    for path in paths:
+        print(f"{path.stem:24} ", end="", flush=True)
+        try:
+            notebooks = [execute(path) for _ in range(runs)]
+        except Exception as error:
+            print(f"failed\n{error}")
+            bad += 1
+            continue
+        took = statistics.median(map(seconds, notebooks))
+        told = SAYS.search(notebooks[0].cells[0].source)
+        slow = took > MOST
+        bad += slow
+        print(f"{took:5.1f} s   it says {told[1] + ' s' if told else 'nothing'}", end="")
+        print(f"   too long: at most {MOST} s" if slow else "")
+    return int(bad > 0)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -56,15 +100,17 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Run notebooks and store their outputs.")
     parser.add_argument("notebooks", nargs="*", type=Path, help="default: every notebook in course/")
     parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 if a file would change")
+    parser.add_argument("--time", action="store_true", help="write nothing; print what the cells of each lesson take")
     options = parser.parse_args(arguments)
     # As in `make test`, so that both see the same numbers on any count of cores; kernels inherit it.
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.setdefault("OMP_NUM_THREADS", "2" if options.time else "1")
     os.environ.pop("MPLBACKEND", None)  # any value here would take the pictures out of the notebooks
+    every = [path for path in sorted(COURSE.rglob("*.ipynb")) if ".ipynb_checkpoints" not in path.parts]
+    if options.time:
+        return time_lessons(options.notebooks or every)
 
     bad = 0
-    for path in options.notebooks or sorted(COURSE.rglob("*.ipynb")):
-        if ".ipynb_checkpoints" in path.parts:
-            continue
+    for path in options.notebooks or every:
         start, before = time.monotonic(), path.read_text(encoding="utf-8")
         print(f"{path.name} … ", end="", flush=True)
         try:

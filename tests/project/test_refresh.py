@@ -51,6 +51,22 @@ def test_a_second_refresh_changes_no_byte(tool: ModuleType, tmp_path: Path) -> N
     assert stored.cells[4].outputs[0].data["text/plain"] == "2"
 
 
+@pytest.mark.slow
+def test_times_are_those_of_the_cells_and_are_not_stored(
+    tool: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = notebook(tmp_path / "99_lesson.ipynb", ["import time\ntime.sleep(0.3)", "time.sleep(0.4)"])
+    before = path.read_bytes()
+    assert 0.7 < tool.seconds(tool.execute(path)) < 2, "without the start of the kernel"
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    assert tool.time_lessons([path], runs=1) == 0
+    assert "it says nothing" in capsys.readouterr().out
+    monkeypatch.setattr(tool, "MOST", 0.5)
+    assert tool.time_lessons([path], runs=1) == 1
+    assert "too long: at most 0.5 s" in capsys.readouterr().out
+    assert path.read_bytes() == before
+
+
 def test_a_failing_cell_is_told_and_nothing_is_written(
     tool: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
