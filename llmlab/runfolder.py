@@ -40,14 +40,21 @@ Recipe = dict[str, Any]
 
 def recipe(run: Run) -> Recipe:
     """Everything needed to do a run again; what a file cannot hold is named, with a hash."""
+    return describe(run.techniques, run.data, _describe_model(run), run.training, run.seed)
+
+
+def describe(
+    techniques: Iterable[Any], data: Corpus | None, model: dict[str, Any], training: Training, seed: int
+) -> Recipe:
+    """A recipe of a run that need not exist yet; `model` is {"from": name}, {"config": …} or {} for the usual one."""
     return {
         "llmlab": __version__,
         "hooks": API,
-        "techniques": [{needs_of(t).name: _knobs(t)} for t in run.techniques],
-        "data": _describe_data(run.data),
-        "model": _describe_model(run),
-        "training": values(run.training),
-        "seed": run.seed,
+        "techniques": [{needs_of(t).name: _knobs(t)} for t in techniques],
+        "data": _describe_data(data),
+        "model": model,
+        "training": values(training),
+        "seed": seed,
     }
 
 
@@ -227,4 +234,4 @@ def repeat(path: Path) -> Run:
     return build(read_json(path / "run.json" if path.is_dir() else path))
 
 
-__all__ = ["build", "load", "make", "recipe", "repeat", "save"]
+__all__ = ["build", "describe", "load", "make", "recipe", "repeat", "save"]

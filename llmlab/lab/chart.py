@@ -9,8 +9,9 @@ from __future__ import annotations
 import base64
 import html
 import io
+import math
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -18,9 +19,16 @@ from matplotlib.figure import Figure
 
 if TYPE_CHECKING:
     from ..run import Run
+    from .record import Record
 
 BLUE, SKY, ORANGE, GREEN, INK, GREY = "#0072B2", "#56B4E9", "#D55E00", "#00785A", "#1f2430", "#5b6270"
-SIZE, DPI = (6.4, 3.9), 150  # inches, and points so many that a projector shows them sharply
+SIZE, DPI = (5.4, 3.3), 180  # inches, and points so many that a projector shows them sharply
+ROW = 0.27  # inches of a line of the legend below a chart of several runs
+SMALL, LARGE = 13, 14  # points: 15 pixels or more where the panel is narrow
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00", "#56B4E9")  # Okabe and Ito's
+DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1.5, 1.5)), (0, (6, 2, 1, 2)))
+MARKS = (("o", "●"), ("s", "■"), ("^", "▲"), ("D", "◆"), ("v", "▼"), ("P", "✚"), ("X", "✖"))
+LONGEST = 46  # letters of a name in the legend
 _drawing = threading.Lock()  # matplotlib's font caches are shared
 
 
@@ -36,15 +44,19 @@ class Curve:
     end: int = 0
 
     @classmethod
-    def of(cls, run: Run) -> Curve:
-        history, found = list(run.history), [e for e in list(run.evaluations) if "loss" in e]
+    def of(cls, run: Run | Record) -> Curve:
+        """The curve of a run, or of what was seen of one."""
+        history, found = list(run.history), [e for e in list(run.evaluations) if e.get("loss") is not None]
+        end = getattr(run, "end", None)
+        if end is None:
+            end = run.steps if run.stopped else max(run.training.steps, run.steps)  # type: ignore[union-attr]
         return cls(
             [row["step"] for row in history],
             [row["loss"] for row in history],
             [e["step"] for e in found],
             [e["loss"] for e in found],
-            next((e["floor"] for e in reversed(found) if "floor" in e), None),
-            run.steps if run.stopped else max(run.training.steps, run.steps),
+            next((e["floor"] for e in reversed(found) if e.get("floor") is not None), None),
+            end,
         )
 
     def describe(self) -> str:
@@ -68,37 +80,169 @@ def smooth(losses: Sequence[float], share: float = 0.04) -> list[float]:
     return out
 
 
+@dataclass
+class Line:
+    """One of several runs on a chart; `index` says how it looks, see `looks`."""
+
+    number: int
+    name: str
+    curve: Curve
+    index: int = 0
+
+    @property
+    def colour(self) -> str:
+        return COLOURS[self.index % len(COLOURS)]
+
+
+def looks(numbers: Iterable[int]) -> dict[int, int]:
+    """An index into colours, dashes and marks for each run: its own number's where no other run has that."""
+    found: dict[int, int] = {}
+    for number in sorted(numbers):
+        index = (number - 1) % len(COLOURS)
+        free = [i % len(COLOURS) for i in range(index, index + len(COLOURS)) if i % len(COLOURS) not in found.values()]
+        found[number] = free[0] if free else number - 1  # with so many, mark and dashes tell them apart
+    return found
+
+
+def lines(records: Iterable[Record]) -> list[Line]:
+    """Runs to draw on one chart, in the order of their numbers."""
+    records = sorted(records, key=lambda r: r.number)
+    index = looks(r.number for r in records)
+    several = len({r.dataset for r in records}) > 1
+    return [Line(r.number, r.told if several else r.name, Curve.of(r), index[r.number]) for r in records]
+
+
+def describe(drawn: Sequence[Line]) -> str:
+    """Several runs on one chart, in words."""
+    if not drawn:
+        return Curve().describe()
+    return " ".join(f"Run {line.number}, {line.name}. {line.curve.describe()}" for line in drawn)
+
+
 def png(curve: Curve, title: str = "", hint: str = "Press Run to train") -> bytes:
     """The curve as a PNG picture."""
+    return _picture(lambda axes: _draw(axes, curve, hint), title)
+
+
+def overlaid(drawn: Sequence[Line], title: str = "") -> bytes:
+    """Several runs as one PNG picture, a line a run below it."""
+    return _picture(lambda axes: _draw_all(axes, drawn), title, height(len(drawn)))
+
+
+def height(runs: int) -> float:
+    """Inches that a chart of so many runs needs."""
+    return SIZE[1] + ROW * runs * (runs > 1)
+
+
+def _picture(draw: Callable[[Any], None], title: str, inches: float = SIZE[1]) -> bytes:
     with _drawing:
-        figure = Figure(figsize=SIZE, dpi=DPI, layout="constrained", facecolor="white")
+        figure = Figure(figsize=(SIZE[0], inches), dpi=DPI, layout="constrained", facecolor="white")
         axes = figure.subplots()
         _dress(axes, title)
-        _draw(axes, curve, hint)
+        draw(axes)
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", metadata={"Software": None})
     return buffer.getvalue()
 
 
-def image(curve: Curve, title: str = "") -> str:
-    """The curve as an HTML picture with a text in its place for screen readers."""
-    data = base64.b64encode(png(curve, title)).decode()
-    return f'<img class="llmlab-chart" src="data:image/png;base64,{data}" alt="{html.escape(curve.describe())}">'
+def image(picture: bytes, alt: str, inches: float = SIZE[1]) -> str:
+    """A picture as HTML with a text in its place for screen readers; it takes its room before it is there."""
+    data, shape = base64.b64encode(picture).decode(), f"aspect-ratio: {SIZE[0]} / {inches:.2f}"
+    alt = html.escape(alt)
+    return f'<img class="llmlab-chart" style="{shape}" src="data:image/png;base64,{data}" alt="{alt}">'
+
+
+def chart(shown: Record | None, others: Sequence[Record] = (), steps: int = 0) -> str:
+    """The chart of one run, with `others` overlaid, as HTML; without a run, an empty one for `steps`."""
+    if others and shown is not None:
+        drawn = lines([*(r for r in others if r.number != shown.number), shown])
+    else:
+        drawn = lines(others)
+    if len(drawn) > 1:
+        title = shown.title if shown is not None and shown.replayed else ""
+        return image(overlaid(drawn, title), describe(drawn), height(len(drawn)))
+    shown = shown or (others[0] if others else None)
+    curve = Curve.of(shown) if shown else Curve(end=steps)
+    told = f"{shown.title}. " if shown is not None and shown.replayed else ""
+    return image(png(curve, shown.title if shown else ""), told + curve.describe())
+
+
+def _draw_all(axes: Any, drawn: Sequence[Line]) -> None:
+    axes.set_xlim(0, max([1, *(line.curve.end for line in drawn)]))
+    top, lowest, ends = 0.0, 0.0, []
+    for floor in dict.fromkeys(line.curve.floor for line in drawn):
+        if floor is not None:
+            _draw_floor(axes, floor)
+            lowest = min(lowest, floor)
+    for line in drawn:
+        curve, index = line.curve, line.index
+        look = dict(color=line.colour, linestyle=DASHES[index % len(DASHES)], label=_legend(line))
+        mark = dict(marker=MARKS[index % len(MARKS)][0], markersize=8, markeredgecolor="white", clip_on=False)
+        if curve.losses and curve.measured:
+            axes.plot(curve.steps, smooth(curve.losses), color=line.colour, alpha=0.35, linewidth=1.4, zorder=3)
+        if curve.measured:
+            axes.plot(curve.measured_at, curve.measured, linewidth=2.4, zorder=5, **look, **mark)
+        else:
+            every = max(1, len(curve.steps) // 6)
+            axes.plot(curve.steps, smooth(curve.losses), linewidth=2.4, zorder=5, markevery=every, **look, **mark)
+        x, y = (curve.measured_at, curve.measured) if curve.measured else (curve.steps, smooth(curve.losses))
+        known = [v for v in [*curve.losses, *curve.measured] if math.isfinite(v)]
+        top, lowest = max([top, *known]), min([lowest, *known])
+        if y and math.isfinite(y[-1]):
+            ends.append((y[-1], x[-1], line))
+    room = 0.06 * (top - lowest or 1.0)
+    axes.set_ylim(lowest, top + room)
+    _number_ends(axes, ends, gap=0.085 * (top + room - lowest))
+    if len(drawn) > 1:
+        legend = axes.figure.legend(loc="outside lower left", frameon=False, fontsize=SMALL, labelcolor=INK, ncols=1)
+        for text in legend.get_texts():
+            text.set_parse_math(False)
+
+
+def _number_ends(axes: Any, ends: list[tuple[float, float, Line]], gap: float) -> None:
+    """Each run's number beside the end of its curve; where two end close together the upper one moves up."""
+    last: float | None = None
+    for y, x, line in sorted(ends, key=lambda end: end[:2]):
+        y = y if last is None else max(y, last + gap)
+        last = y
+        axes.annotate(
+            str(line.number),
+            (x, y),
+            xytext=(11, 0),
+            textcoords="offset points",
+            ha="left",
+            va="center",
+            fontsize=SMALL,
+            fontweight="bold",
+            color=INK,
+            annotation_clip=False,
+            bbox=dict(boxstyle="round,pad=0.18", facecolor="white", edgecolor=line.colour, linewidth=1.8),
+            zorder=7,
+        )
+
+
+def _legend(line: Line) -> str:
+    name = line.name if len(line.name) <= LONGEST else line.name[: LONGEST - 2] + " …"
+    return f"{line.number}  {name}"
+
+
+def _draw_floor(axes: Any, floor: float) -> None:
+    axes.axhline(floor, color=GREEN, linewidth=2, linestyle=(0, (6, 2, 1, 2)), zorder=2)
+    axes.annotate(
+        f"floor {floor:.2f}",
+        (0, floor),  # on the left: a good model's curve comes close on the right
+        xycoords=("axes fraction", "data"),
+        xytext=(5, 4),
+        textcoords="offset points",
+        color=GREEN,
+        fontsize=SMALL,
+    )
 
 
 def _draw(axes: Any, curve: Curve, hint: str) -> None:
     axes.set_xlim(0, max(1, curve.end))
     if curve.floor is not None:
-        axes.axhline(curve.floor, color=GREEN, linewidth=2, linestyle=(0, (6, 2, 1, 2)), zorder=2)
-        axes.annotate(
-            f"floor {curve.floor:.2f}",
-            (0, curve.floor),  # on the left: a good model's curve comes close on the right
-            xycoords=("axes fraction", "data"),
-            xytext=(5, 4),
-            textcoords="offset points",
-            color=GREEN,
-            fontsize=12,
-        )
+        _draw_floor(axes, curve.floor)
     if curve.losses:
         axes.plot(curve.steps, curve.losses, color=SKY, alpha=0.6, linewidth=1.2, zorder=3)
         axes.plot(curve.steps, smooth(curve.losses), color=BLUE, linewidth=2.8, label="training", zorder=4)
@@ -109,23 +253,23 @@ def _draw(axes: Any, curve: Curve, hint: str) -> None:
         axes.plot(curve.measured_at, curve.measured, linewidth=1.8, label="validation", zorder=5, **style)
         flat = curve.measured[-1] > 0.55 * max(*curve.losses, *curve.measured, 0.0)  # then the lower corner is free
         place: dict[str, Any] = {"loc": "lower left", "bbox_to_anchor": (0, 0.12)} if flat else {"loc": "upper right"}
-        axes.legend(frameon=False, fontsize=13, labelcolor=INK, handlelength=2.6, **place)
+        axes.legend(frameon=False, fontsize=SMALL, labelcolor=INK, handlelength=2.6, **place)
     if not curve.losses and not curve.measured:
         axes.set_yticks([])
         axes.set_ylabel("")
-        axes.text(0.5, 0.5, hint, transform=axes.transAxes, ha="center", va="center", color=GREY, fontsize=15)
+        axes.text(0.5, 0.5, hint, transform=axes.transAxes, ha="center", va="center", color=GREY, fontsize=LARGE)
         return
-    top = max([*curve.losses, *curve.measured])
-    lowest = min([*curve.losses, *curve.measured, *([curve.floor] if curve.floor is not None else [])])
+    known = [v for v in [*curve.losses, *curve.measured] if math.isfinite(v)] or [1.0]
+    top, lowest = max(known), min([*known, *([curve.floor] if curve.floor is not None else [])])
     room = 0.06 * (top - min(lowest, 0.0) or 1.0)
     axes.set_ylim(min(0.0, lowest) - (room if lowest <= 0.02 * top else 0.0), top + room)
 
 
 def _dress(axes: Any, title: str) -> None:
-    axes.set_title(title, fontsize=13, color=INK, loc="left", pad=8)
-    axes.set_xlabel("step", fontsize=13, color=INK)
-    axes.set_ylabel("loss (nats a token)", fontsize=13, color=INK)
-    axes.tick_params(labelsize=12, colors=GREY, length=0)
+    axes.set_title(title, fontsize=LARGE, color=INK, loc="left", pad=8, parse_math=False)
+    axes.set_xlabel("step", fontsize=SMALL, color=INK)
+    axes.set_ylabel("loss (nats a token)", fontsize=SMALL, color=INK)
+    axes.tick_params(labelsize=SMALL, colors=GREY, length=0)
     axes.xaxis.get_major_locator().set_params(integer=True, nbins=6)
     axes.yaxis.get_major_locator().set_params(nbins=6)
     axes.grid(axis="y", color="#e3e6ec", linewidth=1)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..catalogue import find
+from ..catalogue import techniques as catalogue
 from ..data import Corpus
 from ..data.memory import IN_MEMORY
 from ..hooks import Hooks, check_company
@@ -55,6 +56,11 @@ class Plan:
         """Such as "SFT + LoRA"."""
         return " + ".join(cls.__name__ for cls in self.techniques)
 
+    @property
+    def name(self) -> str:
+        """Such as "SFT + LoRA(rank=4)": with the knobs that differ from their defaults."""
+        return " + ".join(_call(cls.__name__, cls, v).removesuffix("()") for cls, v in self.techniques.items())
+
     def reason(self, cls: type) -> str | None:
         """Why `cls`, one of the techniques, cannot be in this run; None if it can. Nothing is built to find out."""
         try:
@@ -80,13 +86,45 @@ class Plan:
         wanted = next((cls.llmlab.families for cls in self.techniques if needs_of(cls).kind == "objective"), ())  # type: ignore[attr-defined]
         return "decoder" if "decoder" in wanted or not wanted else wanted[0]
 
+    # -- as a run file -----------------------------------------------------------------------------------------
+
+    def recipe(self) -> dict[str, Any]:
+        """The run.json that `llmlab run FILE` repeats; ValueError names what a file cannot hold, and the way out."""
+        from ..runfolder import describe
+
+        known = catalogue()
+        for cls in self.techniques:
+            name = needs_of(cls).name
+            if name not in known or known[name].cls is not cls:
+                raise ValueError(
+                    f"a run file names techniques that llmlab finds, and {cls.__name__} is not among them: put it in "
+                    "a file of its own, in a folder that LLMLAB_PLUGINS names"
+                )
+        if self.corpus.name == IN_MEMORY:
+            raise ValueError("a run file names its data, and these rows are in memory: write them to a file first")
+        made = [cls(**values) for cls, values in self.techniques.items()]
+        return describe(made, self.corpus, self._model(), Training(**self.training), self.seed)
+
+    def _model(self) -> dict[str, Any]:
+        if self.model is not None:
+            source = getattr(self.model, "source", None)
+            if not source:
+                raise ValueError(
+                    "a run file names its start, and this model is in memory: save its run to a folder first"
+                )
+            return {"from": str(source)}
+        from ..model import ModelConfig
+
+        config = ModelConfig.preset(self.config) if isinstance(self.config, str) else self.config
+        return {} if config is None else {"config": config.to_dict()}
+
     # -- as Python ---------------------------------------------------------------------------------------------
 
     def code(self) -> str:
         """The Python that equals the toggles, ready to run in an empty notebook."""
         chain = self._chain()
         body = "\n\n".join(plan._statement(i, len(chain)) for i, plan in enumerate(chain))
-        names = [n for n in ("Run", "Training", "corpus", "load") if f"{n}(" in body]
+        names = [n for n in ("ModelConfig", "Run", "Training", "corpus", "load") if f"{n}(" in body]
         lines = [f"from llmlab import {', '.join(names)}"]
         used = {cls: None for plan in chain for cls in plan.techniques}
         lines += sorted(f"from {cls.__module__} import {cls.__name__}" for cls in used if cls.__module__ != "__main__")
@@ -101,7 +139,7 @@ class Plan:
         lines = [f"{name} = Run(", f"    [{made}],", f"    data={self._data()}"]
         if self.parent:
             lines.append(f"    model=run_{i}.model,")
-        elif self.start != SCRATCH:
+        elif self.model is not None:
             source = getattr(self.model, "source", None)
             lines.append(f'    model=load("{source}"),' if source else f"    model=...,  # {self.start}")
         elif self.config is not None:

@@ -24,14 +24,14 @@ class NotebookBar(Progress):
     """A bar with step and loss, the last evaluation below it, and a last line when it is over."""
 
     def start(self, run: Run, step: int, target: int) -> None:
-        from .panel import style
+        from .parts import style_part
 
         self.began, self.drawn, self.target, self.first = time.perf_counter(), 0.0, target, step
         names = " + ".join(type(t).__name__ for t in run.techniques)
         self.text = f"{names}: {target - step} steps"
         self.bar, self.line = W.HTML(tables.progress(step, target)), W.HTML()
         self.line.value = _line(headline(run))
-        self.ui = W.VBox([W.HTML(style()).add_class("llmlab-style"), self.bar, self.line]).add_class("llmlab-bar")
+        self.ui = W.VBox([style_part(), self.bar, self.line]).add_class("llmlab-bar")
         display(self)
 
     def step(self, run: Run, metrics: dict[str, float]) -> None:

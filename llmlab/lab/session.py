@@ -1,55 +1,33 @@
-"""What a panel offers, what is chosen, and the run in hand: everything about `Lab` that needs no widget.
+"""The runs of a panel: begun, stopped, kept, saved and played again; everything about `Lab` that needs no widget.
 
 1. One run trains in a process at a time; the stop of any session ends the one that trains.
+2. Stop ends at once what can be given up (samples, an evaluation). After a step there is one last evaluation; a
+   second Stop gives that up too.
 """
 
 from __future__ import annotations
 
+import json
 import threading
-import time
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+import weakref
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..data import Corpus
-from ..data.memory import as_corpus
-from ..progress import Progress
-from ..technique import needs_of, values
-from ..training import Training, recommended_rate
-from .plan import LAST, SCRATCH, Plan, resolve
-from .samples import WRITTEN, Sample, choose_samples
+from ..checkpoint import write_atomic
+from .choices import Choices
+from .plan import Plan
+from .record import FILE, Record, read, read_run
+from .replay import play
+from .work import Work
 
 if TYPE_CHECKING:
-    from ..model import Transformer
     from ..run import Run
-    from ..tokenizer import Tokenizer
 
 _turn = threading.Lock()  # held by the session that trains
 _active: Session | None = None
-
-
-@dataclass
-class Record:
-    """One run of a session and what was seen of it."""
-
-    plan: Plan
-    run: Run
-    dataset: str = ""
-    samples: list[Sample] = field(default_factory=list)
-    outcome: str = ""  # "done" or "stopped"
-    seconds: float = 0.0
-
-    @property
-    def title(self) -> str:
-        """Such as "SFT + LoRA on tinytown:qa"."""
-        return f"{self.plan.title} on {self.dataset}"
-
-    def write(self, when: str) -> None:
-        """Let the model continue the prompts, greedily; `when` is "before" or "after"."""
-        if self.samples:
-            texts = self.run.generate([s.prompt for s in self.samples], max_new_tokens=WRITTEN)
-            for sample, text in zip(self.samples, texts, strict=True):
-                setattr(sample, when, text)
+_waiting: weakref.WeakSet[Session] = weakref.WeakSet()  # those that were told of another one's run
 
 
 class Listener:
@@ -67,9 +45,12 @@ class Listener:
     def ended(self) -> None:
         """The run is over, also after an error."""
 
+    def freed(self) -> None:
+        """Another session's run, which this one was told of, is over."""
 
-class Session:
-    """Choices and runs. `choose`, `drop` and `set` raise ValueError in one line and then change nothing."""
+
+class Session(Choices):
+    """Choices and runs."""
 
     def __init__(
         self,
@@ -83,145 +64,18 @@ class Session:
         samples: int = 3,
         listener: Listener | None = None,
     ) -> None:
-        self.objectives = {needs_of(c).name: c for c in map(resolve, objectives)}
-        self.adaptations = {needs_of(c).name: c for c in map(resolve, adaptations)}
-        self.data = dict(data) if isinstance(data, Mapping) else {_label(d): d for d in data}
-        self.models = dict(start) if isinstance(start, Mapping) else {name: name for name in start}
-        for what, offered in (("objective", self.objectives), ("corpus", self.data), ("start", self.models)):
-            if not offered:
-                raise ValueError(f"a panel needs at least one {what} to offer")
-        self.knobs = {n: values(c()) for n, c in (self.objectives | self.adaptations).items()}
-        self.training = values(Training(**training))
-        self.seed, self.config, self.shown, self.listener = seed, config, samples, listener or Listener()
-        self.records: list[Record] = []
+        super().__init__(objectives, adaptations, data, start, training, seed, config)
+        self.sampled, self.listener = samples, listener or Listener()
         self.status, self.error, self.last = "", None, None
-        self._corpora: dict[str, Corpus] = {}
-        self._tokenizers: dict[tuple[str, str], Tokenizer] = {}
-        self._loaded: dict[str, Transformer] = {}
-        self._reading = threading.RLock()
+        self.overlaid: list[int] = []  # numbers of the runs that stand on the chart beside the one shown
+        self.phase = ""  # what Stop would have to wait for
+        self.stops = 0
+        self._made = 0
+        self._learning = threading.Lock()
         self._stopping, self._thread = threading.Event(), threading.Thread()
-        self.added: list[str] = []
-        self.dataset, self.start_from, self.objective = next(iter(self.data)), next(iter(self.models)), ""
-        self.objective = next((o for o in self.objectives if not self.reason(o)), next(iter(self.objectives)))
 
-    error: Exception | None
-    last: Record | None  # the run in hand, or the last one, whatever became of it
-
-    # -- choosing ----------------------------------------------------------------------------------------------
-
-    def choose(self, name: str, **changes: Any) -> None:
-        """Choose an objective or add an adaptation, with values for its knobs; ValueError says why it cannot be."""
-        name = self._known(name)
-        cls = (self.objectives | self.adaptations)[name]
-        new = self.knobs[name] | changes
-        checked = values(cls(**new))
-        if (reason := self.reason(name)) is not None:
-            raise ValueError(reason)
-        self.knobs[name] = checked
-        if name in self.objectives:
-            self.objective = name
-        elif name not in self.added:  # kept in the order they are offered, so that code does not depend on clicks
-            self.added = [a for a in self.adaptations if a in self.added or a == name]
-
-    def drop(self, name: str) -> None:
-        """Take an adaptation off; its knobs are remembered."""
-        name = self._known(name)
-        if name in self.objectives:
-            raise ValueError(f"a run needs an objective: choose another one instead of dropping {name}")
-        self.added = [a for a in self.added if a != name]
-
-    def set(
-        self, *, data: str | None = None, start: str | None = None, seed: int | None = None, **training: Any
-    ) -> None:
-        """Choose the data, the start, the seed, or what `Training` holds. An objective that cannot use it gives way."""
-        for what, value, offered in (("data", data, self.data), ("start", start, self.starts)):
-            if value is not None and value not in offered:
-                raise ValueError(f"{what} {value!r} is not offered here: one of {', '.join(offered)}")
-        if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int) or seed < 0):
-            raise ValueError(f"seed = {seed!r}: must be a whole number, at least 0")
-        self.training = values(Training(**(self.training | training)))
-        self.dataset, self.start_from = data or self.dataset, start or self.start_from
-        self.seed = self.seed if seed is None else seed
-        if self.reason(self.objective):
-            self.objective = next((o for o in self.objectives if not self.reason(o)), self.objective)
-
-    def _known(self, name: str) -> str:
-        name = name.lower()
-        if name not in self.knobs:
-            raise ValueError(f"{name!r} is not offered here: one of {', '.join(self.knobs)}")
-        return name
-
-    @property
-    def starts(self) -> dict[str, Any]:
-        """Where a run may start: what is offered and, once there is one, the last run."""
-        return self.models | ({LAST: LAST} if self.records else {})
-
-    def reason(self, name: str) -> str | None:
-        """Why this technique cannot be chosen now, or None; no work is done to find out."""
-        cls = (self.objectives | self.adaptations)[name]
-        return self._plan([cls, *self._added()] if name in self.objectives else [*self._chosen(), cls]).reason(cls)
-
-    def _added(self) -> list[type]:
-        return [self.adaptations[a] for a in self.added]
-
-    def _chosen(self) -> list[type]:
-        return [*([self.objectives[self.objective]] if self.objective else []), *self._added()]
-
-    def plan(self) -> Plan:
-        """The present choices."""
-        return self._plan(self._chosen())
-
-    def _plan(self, classes: Iterable[type]) -> Plan:
-        parent = self.records[-1].plan if self.start_from == LAST else None
-        plan = Plan(
-            {cls: dict(self.knobs[needs_of(cls).name]) for cls in classes},
-            self.data[self.dataset],
-            self.corpus,
-            self.start_from,
-            self.records[-1].run.model if parent else self.model,
-            dict(self.training),
-            self.seed,
-            self.config,
-            parent=parent,
-        )
-        return replace(plan, tokenizer=self._tokenizers.get((self.dataset, plan.family)))
-
-    @property
-    def rate(self) -> float:
-        """The learning rate of the chosen techniques, if none is set."""
-        return recommended_rate(self._chosen())
-
-    @property
-    def corpus(self) -> Corpus:
-        """The chosen data, made on first use."""
-        with self._reading:
-            if self.dataset not in self._corpora:
-                self._corpora[self.dataset] = as_corpus(self.data[self.dataset])
-            return self._corpora[self.dataset]
-
-    @property
-    def model(self) -> Transformer | None:
-        """The chosen model to start from, read on first use; None to start from scratch, or from the last run."""
-        given = self.models.get(self.start_from, SCRATCH)
-        if given == SCRATCH:
-            return None
-        if not isinstance(given, str):
-            return getattr(given, "model", given)  # a run, or a model
-        if given not in self._loaded:
-            from ..pretrained import load_model
-
-            self._loaded[given] = load_model(given)
-        return self._loaded[given]
-
-    def preview(self) -> Any:
-        """The table of parameters of the run that the choices make, or None where that cannot be had at once."""
-        plan = self.plan()
-        if self.busy or plan.problem() or (plan.model is None and plan.tokenizer is None):
-            return None
-        try:
-            return plan.build().parameters()
-        except (ValueError, TypeError):  # Run shows it, to whoever presses it
-            return None
+    error: Exception | None  # what ended the last run
+    last: Record | None  # the run in hand or shown, whatever became of it
 
     # -- running -----------------------------------------------------------------------------------------------
 
@@ -235,37 +89,82 @@ class Session:
         """Whether it is this one."""
         return _active is self
 
+    @property
+    def stopping(self) -> bool:
+        """Whether Stop was pressed since the run began."""
+        return self._stopping.is_set()
+
     def start(self) -> bool:
         """Begin a run of the present choices in a thread of its own; False, and a status that says why, if not."""
+        return self._begin(self._work)
+
+    def replay(self, number: int, seconds: float = 8.0) -> bool:
+        """Begin to play a run of the ledger as if it trained; False, and a status that says why, if not."""
+        record = self.record(number)
+        if not seconds > 0:
+            raise ValueError(f"seconds = {seconds!r}: must be above 0")
+        return self._begin(lambda: (f"Replaying run {number} …", lambda: play(self, record, seconds)))
+
+    def _work(self) -> tuple[str, Callable[[], None]]:
+        plan = self.plan()
+        work = Work(self, plan, self._blank(plan))
+        return f"Preparing {plan.title} …", work.do
+
+    def _begin(self, make: Callable[[], tuple[str, Callable[[], None]]]) -> bool:
         global _active
         if not _turn.acquire(blocking=False):
-            self.say(
-                "Already training: Stop ends it."
-                if _active is self
-                else "Another panel is training: Stop ends it, then Run starts this one."
-            )
+            self.wait()
             return False
-        _active, self.error = self, None
+        _active, self.error, self.stops, self.phase = self, None, 0, "preparing"
         self._stopping.clear()
         try:
-            plan = self.plan()
-            self.say(f"Preparing {plan.title} …")
+            told, work = make()
+            self.say(told)
             self.listener.began()
-            self._thread = threading.Thread(target=self._work, args=(plan, self.dataset), daemon=True, name="llmlab")
+            self._thread = threading.Thread(target=self._do, args=(work,), daemon=True, name="llmlab")
             self._thread.start()
         except Exception as error:
-            _active = None
-            _turn.release()
+            self._over()
             self.fail(error)
             return False
         return True
 
+    def _do(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except Exception as error:
+            self.fail(error)
+        finally:
+            self._over()
+            self.listener.ended()
+            for other in [s for s in _waiting if s is not self]:
+                _waiting.discard(other)
+                other.listener.freed()
+
+    def _over(self) -> None:
+        global _active
+        _active, self.phase = None, ""
+        _turn.release()
+
+    def wait(self) -> None:
+        """Say who trains, and hear when that is over."""
+        if _active is self:
+            self.say("Already training: Stop ends it.")
+        else:
+            _waiting.add(self)
+            self.say("Another panel is training: Stop ends it, then Run starts this one.")
+
     def stop(self) -> None:
-        """Ask whatever trains to end after the step in hand."""
+        """Ask whatever trains to end as soon as it can, and say when that is."""
         active = _active
-        if active is not None and not active._stopping.is_set():
-            active._stopping.set()
-            active.say("Stopping after the step in hand …")
+        if active is None:
+            return
+        active.stops += 1
+        active._stopping.set()
+        last = " A second Stop leaves out the last evaluation." if active.phase == "step" else ""
+        wait = WAITS.get(active.phase, "at once")
+        if active.stops == 1:
+            active.say(f"Stopping {wait} …{last}")
 
     def join(self, timeout: float | None = None) -> None:
         if self._thread.ident is not None:
@@ -278,42 +177,140 @@ class Session:
             active.stop()
             active.join()
 
-    def _work(self, plan: Plan, dataset: str) -> None:
-        global _active
-        began = time.perf_counter()
+    def begin(self, start: Callable[[], bool]) -> None:
+        """`start`, after whatever else trains was stopped, and wait. Raises what went wrong."""
+        self.error = None
+        while not start():
+            if self.error is not None:
+                raise self.error
+            self.wait_for_others()
         try:
-            run = plan.build()
-            if plan.model is None:  # learning it again would give the same
-                self._tokenizers[dataset, plan.family] = run.tokenizer
-            self.last = record = Record(plan, run, dataset, choose_samples(run, self.shown))
-            self.listener.moved(record, True)
-            record.write("before")
-            self.listener.moved(record, True)
-            run.fit(progress=_Watch(self, record))
-            if run.steps:
-                record.write("after")
-            record.seconds = time.perf_counter() - began
-            self._finish(record)
-        except Exception as error:
-            self.fail(error)
-        finally:
-            _active = None
-            _turn.release()
-            self.listener.ended()
+            self.join()
+        except KeyboardInterrupt:
+            self.stop()
+            self.join()
+        if self.error is not None:
+            raise self.error
 
-    def _finish(self, record: Record) -> None:
-        run, early = record.run, record.run.steps < record.run.training.steps
-        record.outcome = "stopped" if early else "done"
-        if early:
-            record.plan = replace(record.plan, stopped=run.steps)
-        if run.steps:
-            self.records.append(record)
-        self.listener.moved(record, True)
-        last = f", {closing(run)}" if run.metrics else ""
-        steps = f"{run.steps} of {run.training.steps} steps" if early else f"{run.steps} steps"
-        why = f" ({run.stopped})" if run.stopped not in ("", "stopped") else ""
-        told = f"{record.outcome.capitalize()}{why}: {record.plan.title}"
-        self.say(f"{told}, {steps} in {record.seconds:.1f} s{last}.")
+    def build(self, plan: Plan) -> Run:
+        """The plan's run; the vocabulary is learnt once for each corpus and family. InterruptedError if stopped."""
+        while not self._learning.acquire(timeout=0.05):
+            if self.runs and self.stopping:
+                raise InterruptedError
+        try:
+            key = next(name for name, data in self.data.items() if data is plan.data), plan.family
+            run = replace(plan, tokenizer=plan.tokenizer or self._tokenizers.get(key)).build()
+            if plan.model is None:
+                self._tokenizers[key] = run.tokenizer
+        finally:
+            self._learning.release()
+        return run
+
+    # -- keeping -----------------------------------------------------------------------------------------------
+
+    def _blank(self, plan: Plan) -> Record:
+        chosen = self.chosen()
+        made = Record(
+            plan.title, plan.name, self.dataset, chosen["start"], chosen, plan.code(), None, plan.training["steps"]
+        )
+        made.number, made.plan = self._made + 1, plan
+        return made
+
+    def keep(self, record: Record) -> None:
+        """Put a run into the ledger."""
+        self._made = record.number = self._made + 1
+        self.records.append(record)
+        if self.overlaid and not record.recorded:  # a run that ends stays on the chart
+            self.overlaid.append(record.number)
+
+    def record(self, number: int | None = None) -> Record:
+        """A run of the ledger, the last one if no number is given. ValueError if there is none."""
+        if not self.records:
+            raise ValueError("there is no run yet: press Run, or load a recording")
+        if number is None:
+            return self.records[-1]
+        found = next((r for r in self.records if r.number == number), None)
+        if found is None:
+            raise ValueError(f"there is no run {number}: there are {', '.join(str(r.number) for r in self.records)}")
+        return found
+
+    def show(self, number: int) -> Record:
+        """Show a run of the ledger again."""
+        if self.runs:
+            raise ValueError("a run is under way: it shows until it ends, or Stop ends it")
+        self.last = self.record(number)
+        return self.last
+
+    def overlay(self, numbers: Iterable[int]) -> None:
+        """Choose the runs that stand on the chart beside the one shown."""
+        self.overlaid = sorted({self.record(number).number for number in numbers})
+
+    def forget(self, number: int) -> None:
+        """Take a run out of the ledger and let go of its model."""
+        record = self.record(number)
+        self.records.remove(record)
+        if self.start_from not in self.starts:
+            self.start_from = next(iter(self.models))
+        self.overlaid = [n for n in self.overlaid if n != number]
+        if self.last is record:
+            self.last = self.records[-1] if self.records else None
+
+    def save(self, folder: str | Path, number: int | None = None) -> Path:
+        """Write a run folder, with the recording; ValueError if there is no model to save."""
+        record, folder = self.record(number), Path(folder)
+        if record.run is None:
+            raise ValueError(f"run {record.number} was loaded and has no training to save: lab.share(file) copies it")
+        if self.runs and self.last is record:
+            raise ValueError("this run is under way: save it when it is over")
+        if folder.is_file():
+            raise ValueError(f"{folder} is a file: name a folder for the run")
+        record.run.save(folder)
+        write_atomic(folder / FILE, record.to_json())
+        return folder
+
+    def share(self, path: str | Path, number: int | None = None) -> Path:
+        """Write everything that was seen of a run to one small file, without its weights."""
+        record, path = self.record(number), Path(path)
+        if path.is_dir():
+            raise ValueError(f"{path} is a folder: name a file, such as {path / 'run.json'}")
+        write_atomic(path, record.to_json())
+        return path
+
+    def load(self, path: str | Path) -> Record:
+        """Take a run folder or a shared file into the ledger; a folder brings its model."""
+        path = Path(path)
+        if not path.exists():
+            raise FileNotFoundError(f"there is no file or folder {path}")
+        record, without = read(path) if not path.is_dir() or (path / FILE).is_file() else read_run(path), "."
+        if path.is_dir():
+            try:
+                self._load_model(record, path)
+            except (ValueError, FileNotFoundError) as error:  # what was seen of it can still be shown
+                without = f", without its model: {error}"
+        return self._load(record, without)
+
+    def take(self, name: str, content: bytes) -> Record:
+        """The same for the content of a shared file."""
+        try:
+            kept = json.loads(content)
+        except ValueError as error:
+            raise ValueError(f"{name} is no JSON: {error}") from error
+        return self._load(Record.from_json(kept, name))
+
+    def _load(self, record: Record, without: str = ".") -> Record:
+        self.keep(record)
+        if not self.runs:
+            self.say(f"Loaded as run {record.number}: {record.told}{without}")
+        return record
+
+    def _load_model(self, record: Record, folder: Path) -> None:
+        from ..parameters import parameter_table
+        from ..pretrained import load_model
+
+        had = record.choices["techniques"]
+        given = [cls(**had[name]) for name, cls in (self.objectives | self.adaptations).items() if name in had]
+        record.model = load_model(folder, given)
+        record.total = record.total or parameter_table(record.model).total
 
     # -- telling -----------------------------------------------------------------------------------------------
 
@@ -322,8 +319,12 @@ class Session:
         self.listener.said(text)
 
     def fail(self, error: Exception) -> None:
-        """Keep an error and tell it in one line."""
+        """Keep an error that ended a run, and tell it."""
         self.error = error
+        self.complain(error)
+
+    def complain(self, error: Exception) -> None:
+        """Tell an error in one line."""
         known = isinstance(error, ValueError | RuntimeError | FloatingPointError | FileNotFoundError)
         kind = "" if known else f"{type(error).__name__}: "
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
@@ -331,43 +332,9 @@ class Session:
         self.say(f"Error: {kind}{first}{notes}")
 
 
-class _Watch(Progress):
-    """Passes a fit on to the listener of its session, and the session's stop on to the fit."""
-
-    def __init__(self, session: Session, record: Record) -> None:
-        self.session, self.record = session, record
-
-    def start(self, run: Run, step: int, target: int) -> None:
-        self.session.say(f"Training {self.record.plan.title}: {target} steps …")
-        self._stop(run)
-
-    def step(self, run: Run, metrics: dict[str, float]) -> None:
-        self._stop(run)
-        self.session.listener.moved(self.record, False)
-
-    def evaluated(self, run: Run, metrics: dict[str, Any]) -> None:
-        self._stop(run)
-        if not self.session._stopping.is_set():
-            self.session.say(f"Training: step {run.steps} of {run.training.steps}, {closing(run)}")
-        self.session.listener.moved(self.record, run.steps == 0)
-
-    def _stop(self, run: Run) -> None:
-        if self.session._stopping.is_set() and not run.stopped:
-            run.stop()
-
-
-def closing(run: Run) -> str:
-    """The measure to tell of first."""
-    found = {k: v for k, v in run.metrics.items() if k != "step"}
-    name = "loss" if "loss" in found else next(iter(found), "")
-    return f"validation {name.replace('_', ' ')} {found[name]:.2f}" if name else "no validation set"
-
-
-def _label(data: Any) -> str:
-    """How a corpus is called in the panel: "tinytown:qa"."""
-    if isinstance(data, str):
-        return data
-    if isinstance(data, Corpus):
-        main = next((str(v) for v in data.options.values() if isinstance(v, str)), "")
-        return f"{data.name}:{main}" if main else data.name
-    return "in memory"
+WAITS = {
+    "preparing": "as soon as the data are ready",
+    "step": "after the step in hand",
+    "evaluating": "after the batch in hand",
+    "writing": "after the sentence in hand",
+}

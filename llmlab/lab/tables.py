@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ..parameters import Parameters
     from .samples import Sample
 
 TAIL, HEAD = 150, 100  # characters that are shown of a prompt's end, and of what was written
@@ -29,17 +28,14 @@ def progress(step: int, total: int, note: str = "") -> str:
     return f'<div class="llmlab-progress">{bar}<span>{html.escape(label + note)}</span></div>'
 
 
-def parameters(table: Parameters | None) -> str:
-    """How much of the model trains: a bar, its share and the numbers."""
-    if table is None:
-        share, said = 0.0, "counted when the run starts"
-    else:
-        share = table.share
-        said = f"<b>{table.trainable:,}</b> of {table.total:,} train <b>({percent(share)})</b>"
+def parameters(trainable: int = 0, total: int = 0) -> str:
+    """How much of the model trains: a bar, its share and the numbers; without numbers, that they are on their way."""
+    share = trainable / max(1, total)
+    said = f"<b>{trainable:,}</b> of {total:,} train <b>({percent(share)})</b>" if total else "being counted …"
     # a share that is not zero is never drawn as nothing
     width = 0 if not share else max(1.0, 100 * share)
     bar = f'<div class="llmlab-share" aria-hidden="true"><div style="width:{width:.1f}%"></div></div>'
-    line = f'<div><span class="llmlab-heading">Parameters</span><span>{said}</span></div>'
+    line = f'<div><span class="llmlab-heading" role="heading" aria-level="3">Parameters</span><span>{said}</span></div>'
     return f'<div class="llmlab-parameters">{line}{bar}</div>'
 
 
@@ -106,6 +102,7 @@ def _text(text: str) -> str:
     return html.escape(text).replace("\n", "<br>")
 
 
-def code(text: str) -> str:
-    """Python to read and copy."""
-    return f'<pre class="llmlab-code" tabindex="0" aria-label="Python for these choices">{html.escape(text)}</pre>'
+def code(text: str, what: str = "code") -> str:
+    """Python, or a run file, to read and copy."""
+    name = {"code": "Python for these choices", "run file": "Run file for these choices"}[what]
+    return f'<pre class="llmlab-code" tabindex="0" aria-label="{name}">{html.escape(text)}</pre>'

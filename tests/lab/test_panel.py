@@ -63,17 +63,17 @@ def test_it_starts_with_the_first_of_everything() -> None:
     lab = make()
     assert lab.session.objective == "clm" and lab.session.added == []
     assert lab.status == "Ready: press Run."
-    assert lab._objectives["clm"].description == "● CLM"
+    assert lab.choosing.objectives["clm"].description == "● CLM"
 
 
 def test_what_the_data_cannot_teach_is_greyed_and_says_why() -> None:
     lab = make()
-    assert lab._objectives["sft"].disabled
-    assert "needs the columns prompt/response" in lab._reasons["sft"].value
+    assert lab.choosing.objectives["sft"].disabled
+    assert "needs the columns prompt/response" in lab.choosing.reasons["sft"].value
     with pytest.raises(ValueError, match="this data has text"):
         lab.choose("sft")
     lab.set(data="questions")
-    assert not lab._objectives["sft"].disabled and not lab._reasons["sft"].value
+    assert not lab.choosing.objectives["sft"].disabled and not lab.choosing.reasons["sft"].value
     assert lab.choose("sft").session.objective == "sft"
 
 
@@ -84,13 +84,13 @@ def test_an_objective_gives_way_to_data_it_cannot_use() -> None:
 
 def test_clicks_and_code_say_the_same() -> None:
     lab = make().set(data="questions")
-    lab._objectives["sft"].click()
-    lab._toggles["lora"].value = True
-    lab._knobs["lora"]["rank"].input.value = 2
-    lab._training["learning_rate"].input.value = "0.01"
+    lab.choosing.objectives["sft"].click()
+    lab.choosing.toggles["lora"].value = True
+    lab.choosing.knobs["lora"]["rank"].input.value = 2
+    lab.choosing.training["learning_rate"].input.value = "0.01"
     said = make().set(data="questions", learning_rate=0.01).choose("sft").choose("lora", rank=2)
     assert lab.code == said.code
-    assert said._knobs["lora"]["rank"].input.value == 2 and said._toggles["lora"].value is True
+    assert said.choosing.knobs["lora"]["rank"].input.value == 2 and said.choosing.toggles["lora"].value is True
 
 
 @pytest.mark.parametrize(
@@ -116,19 +116,19 @@ def test_a_wrong_choice_says_so_and_changes_nothing(change: Any, message: str) -
 
 def test_a_text_that_is_no_number_is_a_line_in_the_panel() -> None:
     lab = make()
-    lab._training["learning_rate"].input.value = "fast"
+    lab.choosing.training["learning_rate"].input.value = "fast"
     assert lab.status == "Error: learning rate 'fast' is no number; it stays as it was."
     assert 'role="status"' in lab._status.value and "llmlab-error" in lab._status.value
 
 
 def test_a_logarithmic_knob_doubles_and_halves_within_its_bounds() -> None:
     lab = make().choose("lora", rank=200)
-    halve, double = lab._knobs["lora"]["rank"].widget.children[1:]
+    halve, double = lab.choosing.knobs["lora"]["rank"].widget.children[1:]
     double.click()
     assert lab.session.knobs["lora"]["rank"] == 256
     halve.click()
     assert lab.session.knobs["lora"]["rank"] == 128
-    lab._training["learning_rate"].widget.children[1].click()  # blank: half of what is recommended
+    lab.choosing.training["learning_rate"].widget.children[1].click()  # blank: half of what is recommended
     assert lab.session.training["learning_rate"] == pytest.approx(lab.session.rate / 2)
 
 
@@ -152,9 +152,11 @@ def test_a_run_shows_its_loss_floor_parameters_and_samples() -> None:
     run = lab.run()
     assert lab.result is run and lab.results == [run] and run.steps == 3
     assert lab.status.startswith("Done: CLM, 3 steps in ") and "validation loss" in lab.status
-    assert "floor 0." in lab._chart.value and 'alt="Loss by step: training loss from' in lab._chart.value
-    assert f"{run.parameters().total:,}" in lab._share.value and "100 %" in lab._share.value
-    assert "perplexity" in lab._measures.value and "<th" in lab._samples.value
+    assert (
+        "floor 0." in lab.watching.chart.value and 'alt="Loss by step: training loss from' in lab.watching.chart.value
+    )
+    assert f"{run.parameters().total:,}" in lab.watching.share.value and "100 %" in lab.watching.share.value
+    assert "perplexity" in lab.watching.measures.value and "<th" in lab.watching.samples.value
     assert not lab._run.disabled and lab._stop.disabled
 
 
@@ -173,7 +175,7 @@ def test_what_it_prints_is_what_it_ran() -> None:
 def test_it_offers_the_last_run_as_a_start() -> None:
     lab = make()
     lab.run()
-    assert ("the last run's model", "last") in lab._start.options
+    assert ("the last run's model", "last") in lab.choosing.start.options
     lab.set(start="last", data="questions").choose("sft").choose("lora", rank=1)
     run = lab.run()
     assert run.given and 0 < run.parameters().share < 0.1
@@ -190,17 +192,17 @@ def test_a_run_leaves_the_choices_as_they_were() -> None:
     lab = make(steps=1, samples=0, start=["scratch"])
     lab.run()
     lab.set(start="last").run()
-    assert lab.session.start_from == lab._start.value == "last"
+    assert lab.session.start_from == lab.choosing.start.value == "last"
     other = make(steps=1, samples=0, start={"scratch": "scratch", "that run": lab.results[0]}).set(start="that run")
     losses = [other.run().evaluations[0]["loss"] for _ in range(2)]
-    assert losses[0] == losses[1] and other.session.start_from == other._start.value == "that run"
+    assert losses[0] == losses[1] and other.session.start_from == other.choosing.start.value == "that run"
 
 
 def test_stop_ends_within_a_step_and_leaves_a_usable_model() -> None:
     lab = Lab(["clm"], [Slow], DATA, config=SMALL, steps=500, batch_size=4, evaluate_batches=1, samples=0)
     lab.choose("slow").start()
     assert lab._run.disabled and not lab._stop.disabled
-    until(lambda: lab.session.last is not None and lab.session.last.run.steps >= 3)
+    until(lambda: lab.session.last is not None and lab.session.last.steps >= 3)
     assert lab.session.last is not None
     at = lab.session.last.run.steps
     lab.stop()

@@ -1,0 +1,68 @@
+"""The right half of the panel: steps taken, the chart, what trains, measures; and the samples below."""
+
+from __future__ import annotations
+
+import html
+import time
+from typing import Any
+
+from . import chart, tables
+from .parts import box, html_part
+from .record import Record
+from .session import Session
+
+
+class Watching:
+    """Shows a run, live or over, with those that the session has overlaid.
+
+    1. Pictures follow the run by time, not by step, and drawing takes a sixth of the time at most.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.title, self.progress, self.chart = html_part("heads"), html_part("bars"), html_part("charts")
+        self.share, self.measures, self.samples = html_part("shares"), html_part("measured"), html_part("sampled")
+        self.ui = box("watch", self.progress, self.chart, self.share, self.measures)
+        self._drawn = self._cost = 0.0
+
+    def restart(self) -> None:
+        """The next picture is due at once."""
+        self._drawn = self._cost = 0.0
+
+    def head(self, text: str) -> None:
+        """What the panel is about: the techniques."""
+        self.title.value = f'<div class="llmlab-title" role="heading" aria-level="2">{html.escape(text)}</div>'
+
+    def draw(self) -> None:
+        """The chart alone: the overlaid runs and what runs now, or the run shown."""
+        s = self.session
+        others = [r for r in s.records if r.number in s.overlaid]
+        live = s.last is not None and (s.runs or not others)
+        self.chart.value = chart.chart(s.last if live else None, others, s.training["steps"])
+
+    def count(self, table: Any) -> None:
+        """What trains in the run that the choices make; None: being counted."""
+        self.share.value = tables.parameters(*((table.trainable, table.total) if table else ()))
+
+    def blank(self) -> None:
+        """Nothing to show yet."""
+        self.draw()
+        self.progress.value = tables.progress(0, self.session.training["steps"])
+        self.measures.value = self.samples.value = ""
+
+    def show(self, record: Record, now: bool = True) -> None:
+        """The run is where `record` says. `now`: there is more than a step to show; else do so when it is due."""
+        since = time.monotonic() - self._drawn
+        if not now and since < max(0.25, 5 * self._cost):
+            return
+        began = time.monotonic()
+        self.draw()
+        loss = f", loss {record.history[-1]['loss']:.2f}" if record.history else ""
+        self.progress.value = tables.progress(record.steps, record.target, loss)
+        self.measures.value = tables.measures(record.evaluations)
+        if now:
+            self.head(f"Replay of run {record.number}: {record.technique}" if record.replayed else record.technique)
+            self.share.value = tables.parameters(record.trainable, record.total)
+            self.samples.value = tables.samples(record.samples)
+        self._drawn = time.monotonic()
+        self._cost = self._drawn - began
