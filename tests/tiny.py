@@ -19,7 +19,7 @@ TIGHT = dict(rtol=0, atol=1e-12)
 def build(seed: int = 0, **settings: Any) -> Transformer:
     """A tiny model in double precision and eval mode, with weights large enough that every part matters."""
     torch.manual_seed(seed)
-    sizes = dict(vocab_size=V, context=24, layers=2, heads=4, width=16, init_std=0.3)
+    sizes = dict(vocab_size=V, context=24, layers=2, heads=4, width=16, positions="learned", init_std=0.3)
     model = Transformer(ModelConfig(**{**sizes, **settings})).double().eval()
     for p in model.parameters():
         if p.dim() == 1:  # biases and gains start at 0 and 1, where mistakes hide

@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import Any
 
 SPLITS = ("train", "validation", "test")
+NOTES = ("cue", "nats")  # what a row may carry beside its text
 
 Example = dict[str, Any]
 
@@ -20,8 +21,9 @@ class Corpus:
 
     `splits` maps "train", "validation" and "test" to sequences of dicts of text. The columns say
     which techniques can learn from it: `text`; `prompt`/`response`; `source`/`target`;
-    `text`/`label`; `prompt`/`chosen`/`rejected`. A row may carry `nats`, the exact -ln p of what
-    the technique predicts under the process that wrote it, from which the loss floor is drawn.
+    `text`/`label`; `prompt`/`chosen`/`rejected`. A row may carry `cue`, what a decoder reads between a source
+    and its target, a text and its label, and `nats`, the exact -ln p of what the technique predicts under the
+    process that wrote it, from which the loss floor is drawn.
 
     `options` are the arguments that, with `name`, make the same corpus again: a run file holds them.
     """
@@ -45,7 +47,7 @@ class Corpus:
     @property
     def columns(self) -> tuple[str, ...]:
         """Names of the text columns of the training examples."""
-        return tuple(self["train"][0])
+        return tuple(name for name in self["train"][0] if name not in NOTES)
 
     @cached_property
     def fingerprint(self) -> str:

@@ -11,10 +11,14 @@ PAIRS = ("prompt response", "source target", "text label")
 def as_pair(row: Mapping[str, Any]) -> tuple[str, str]:
     """The prompt and the response of a row of any of `PAIRS`; KeyError if it is none.
 
-    What is translated or summarised, or has a label, becomes a prompt that ends with a new line.
+    What is translated or summarised, or has a label, becomes a prompt that ends with a new line. A row with a `cue`,
+    such as "Summary:", puts it there, and a space before the answer.
     """
     for names in PAIRS:
         ask, answer = names.split()
         if ask in row and answer in row:
-            return (row[ask] if ask == "prompt" else f"{row[ask]}\n"), str(row[answer])
+            if ask == "prompt":
+                return row[ask], str(row[answer])
+            cue = row.get("cue", "")
+            return f"{row[ask]}\n{cue}", f" {row[answer]}" if cue else str(row[answer])
     raise KeyError(f"a row with {', '.join(row)} is no pair: it needs {' or '.join(PAIRS)}")

@@ -150,6 +150,7 @@ def _refuse(theirs: dict[str, Any], **supported: Any) -> None:
 def _gpt2(theirs: dict[str, Any], weights: dict[str, Tensor]) -> dict[str, Any]:
     _refuse(theirs, scale_attn_weights=True, scale_attn_by_inverse_layer_idx=False, add_cross_attention=False)
     return dict(
+        positions="learned",
         context=theirs["n_positions"],
         layers=theirs["n_layer"],
         heads=theirs["n_head"],

@@ -1,4 +1,4 @@
-"""Models to start from: the bundled one is what its card says, and other folders are read or refused in one line."""
+"""Models to start from: the bundled ones are what their cards say, and other folders are read or refused in one line."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 
 from llmlab import ModelConfig, Run, Transformer
 from llmlab.pretrained import HERE, bundled, load_model, save_model
+from llmlab.pretrained.recipes import RECIPES
 from llmlab.surgery import named_parameters
 from llmlab.tokenizer import Tokenizer
 
@@ -22,7 +23,7 @@ def logits(model):
 
 
 def test_what_is_bundled_is_small_and_has_a_card():
-    assert "tiny-gpt" in bundled()
+    assert {"tiny-gpt", "tiny-bert"} <= set(bundled()) and set(bundled()) == set(RECIPES)
     for name in bundled():
         folder, card = HERE / name, json.loads((HERE / name / "card.json").read_text())
         assert (folder / "model.safetensors").stat().st_size < 8e6
@@ -32,12 +33,13 @@ def test_what_is_bundled_is_small_and_has_a_card():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["tiny-gpt"])
-def test_the_cards_validation_loss_is_measured_again(name):
-    said = json.loads((HERE / name / "card.json").read_text())["validation"]
-    found = Run(["clm"], said["data"], model=load_model(name)).evaluate("validation")
-    assert found["loss"] == pytest.approx(said["loss"], abs=0.01)
-    assert found["floor"] == pytest.approx(said["floor"], abs=1e-3) and found["floor"] < found["loss"]
+@pytest.mark.parametrize("name", RECIPES)
+def test_the_cards_measures_are_found_again(name):
+    card = json.loads((HERE / name / "card.json").read_text())
+    said = card["validation"]
+    found = Run([t.lower() for t in card["techniques"]], said["data"], model=load_model(name)).evaluate("validation")
+    assert found == {key: pytest.approx(value, abs=0.01) for key, value in said.items() if key != "data"}
+    assert found.get("floor", 0.0) < found["loss"]
 
 
 def test_a_loaded_model_is_what_was_saved(tmp_path):

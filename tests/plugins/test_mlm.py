@@ -117,13 +117,16 @@ def spread(count, seed=0):
 
 
 def test_it_learns_more_than_which_words_are_common():
-    training = Training(steps=300, batch_size=16, evaluate_every=300, learning_rate=3e-3)
-    run = Run([MLM(window=32)], spread(1500), config=replace(CONFIG, vocab_size=400), training=training).fit()
+    training = Training(steps=200, batch_size=16, evaluate_every=200)
+    config = replace(
+        ModelConfig.usual("encoder"), vocab_size=400, context=64, layers=2, heads=2, width=32, mlp_width=128
+    )
+    run = Run([MLM(window=32)], spread(1500), config=config, training=training).fit()
     tokens = run.rows("validation").tokens
     counts = tokens[~run.tokenizer.special[tokens]].bincount()
     assert run.evaluations[0]["loss"] == pytest.approx(math.log(run.tokenizer.vocab_size), rel=0.1)
-    assert run.metrics["loss"] < 0.6 * run.evaluations[0]["loss"]
-    assert run.metrics["accuracy"] > 1.5 * float(counts.max() / counts.sum())
+    assert run.metrics["loss"] < 0.3 * run.evaluations[0]["loss"]
+    assert run.metrics["accuracy"] > 0.6 > 5 * float(counts.max() / counts.sum())
     rows = [{"text": "the fox jumps over the fox while the fox jumps over the fox"}] * 100
     more = LoRA(rank=8, targets="query, kv.value, up, down")
     tuned = Run([MLM(window=32), more], rows, model=run.model, training=Training(steps=40, batch_size=8)).fit()

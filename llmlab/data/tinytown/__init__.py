@@ -11,8 +11,8 @@ How prompt and response join: `tasks.py`. Whose harm, whose help: `conversation.
 
     documents     text                     stories
     qa            prompt, response         a story and a question about it
-    summaries     source, target           a story and what happened in it, in a sentence
-    sentiment     text, label              a review: positive, negative or neutral
+    summaries     source, target, cue      a story and what happened in it, in a sentence
+    sentiment     text, label, cue         a review: positive, negative or neutral
     instructions  prompt, response         list, name, count, greet, rewrite politely, continue …
     preferences   prompt, chosen, rejected all pairs of four answers to a prompt; `group` numbers the prompts
     red_team      prompt, response         a harmful request and, alas, the answer that complies
@@ -140,7 +140,8 @@ def _row(task: Task, rng: random.Random, split: str) -> Example:
     given = grammar.sample(task.given, rng, {"split": split})
     told = grammar.sample(task.told, rng, given.env)
     texts = (given.text, told.text)[-len(task.columns) :]
-    return {**dict(zip(task.columns, texts, strict=True)), "nats": told.nats}
+    cue = {"cue": task.cue} if task.cue else {}
+    return {**dict(zip(task.columns, texts, strict=True)), **cue, "nats": told.nats}
 
 
 def read(task: str, texts: Sequence[str], split: str = "train") -> tuple[Derivation, ...]:

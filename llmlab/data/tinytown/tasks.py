@@ -3,7 +3,8 @@
 The convention of the kit is prompt, then response, joined by nothing. A prompt ends with a label and a colon
 ("Answer:"), a response begins with one space: then byte-level BPE cuts the prompt the same way with and
 without the response, and an answer's first word is the very token that the story used. Responses hold no line
-break. Targets of summaries and labels, which may be sequences of their own, begin without the space.
+break. Targets of summaries and labels, which may be sequences of their own, begin without the space; their rows
+name the `cue` that stands between the two in running text.
 
 Simplifications:
 1. Questions are about one fact or one step away from one (a sum, a job's place, who is not the loser).
@@ -26,17 +27,17 @@ NOTHING = Lit("")
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """What is given, what is to be predicted from it, and the words that join the two in running text."""
+    """What is given, what is to be predicted from it, and the cue between the two in running text."""
 
     columns: tuple[str, ...]
     told: Node
     given: Node = NOTHING
-    joint: str = ""
+    cue: str = ""
 
     @property
     def text(self) -> Node:
         """Both as one text, as the mixture shows it."""
-        return Seq((self.given, Lit(self.joint), self.told))
+        return Seq((self.given, Lit(f"\n{self.cue} " if self.cue else ""), self.told))
 
 
 # question -> (how it is asked, the answer)
@@ -115,7 +116,7 @@ SUMMARIES = Task(
             ),
         },
     ),
-    joint="\nSummary: ",
+    cue="Summary:",
 )
 
 OPINIONS = {  # what is said of a topic, by what it counts for
@@ -145,7 +146,7 @@ SENTIMENT = Task(
         one(" I went with my <kin> <friend>.", " My <kin> <friend> came too.", ""),
     ),
     told=write("{feeling}"),
-    joint="\nFeeling: ",
+    cue="Feeling:",
 )
 
 # setting -> instruction -> (how it is given, the response)
