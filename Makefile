@@ -41,12 +41,12 @@ check: .venv/.dev  ## style, types and the quick tests, in about two minutes
 	@echo "[4] Quick tests"
 	@$(ONE_THREAD) $(BIN)/python -m pytest tests -q -m "not slow and not browser and not bench" $(PYTEST_FLAGS)
 
-test: .venv/.dev  ## everything but the benchmarks: style, types, tests, every notebook, the browser
+test: .venv/.dev  ## all but the other front ends and the benchmarks: style, types, tests, every notebook, the browser
 	@echo "[3] Tests and notebooks (at most 20 minutes on two cores)"
-	@$(ONE_THREAD) $(BIN)/python -m pytest tests $(wildcard course) $(NBVAL) -m "not bench" $(PYTEST_FLAGS)
+	@$(ONE_THREAD) $(BIN)/python -m pytest tests $(wildcard course) $(NBVAL) -m "not bench and not frontends" $(PYTEST_FLAGS)
 
-test-all: .venv/.bench  ## `make test` and the tests against peer libraries
-	@echo "[3] Tests, notebooks and comparisons with peers"
+test-all: .venv/.bench  ## `make test`, every lesson in every front end, and the tests against peer libraries
+	@echo "[3] Tests, notebooks, front ends and comparisons with peers"
 	@$(ONE_THREAD) $(BIN)/python -m pytest tests $(wildcard course) $(NBVAL) $(PYTEST_FLAGS)
 
 bench: .venv/.bench  ## time and memory side by side with peer libraries
@@ -94,6 +94,6 @@ endif
 	@touch .venv/.lab $@
 
 .venv/.bench: .venv/.torch pyproject.toml constraints.txt benchmarks/constraints.txt
-	@echo "[2] Installing llmlab, the test tools and the peer libraries (once, about two minutes)"
-	@$(PIP) -c benchmarks/constraints.txt -e ".[test,dev,bench]"
+	@echo "[2] Installing llmlab, the test tools, other front ends and the peer libraries (once, about two minutes)"
+	@$(PIP) -c benchmarks/constraints.txt -e ".[test,dev,frontends,bench]"
 	@touch .venv/.lab .venv/.dev $@

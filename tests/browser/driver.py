@@ -1,4 +1,4 @@
-"""Drives JupyterLab in Chromium: a server on loopback over a copy of the course, and one page a lesson.
+"""Drives JupyterLab, Notebook 7 and Voilà in Chromium: a server on loopback over a copy of the course, a page a lesson.
 
 def test_a_lesson(lab: Jupyter) -> None:
     lesson = lab.open("01_start_here.ipynb")
@@ -24,6 +24,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import nbformat
+
 ROOT = Path(__file__).resolve().parents[2]
 VIEWPORT = {"width": 1280, "height": 900}
 TALL = 2400
@@ -34,6 +36,7 @@ SETTINGS = {
     "@jupyterlab/notebook-extension:tracker": {"windowingMode": "none"},
     "@jupyterlab/docmanager-extension:plugin": {"autosave": False},
 }
+PAGES = {"jupyterlab": "lab/tree", "notebook": "notebooks", "voila": "voila/render"}
 IDLE = """() => {
     const widget = window.jupyterapp && window.jupyterapp.shell.currentWidget;
     const kernel = widget && widget.sessionContext && widget.sessionContext.session
@@ -45,11 +48,11 @@ OUTPUTS = """() => window.jupyterapp.shell.currentWidget.content.widgets.filter(
 
 
 class Panel:
-    """One panel on the page, by its CSS class."""
+    """One panel on the page, by its CSS class; of several, the one called for by number."""
 
-    def __init__(self, page: Any, css: str) -> None:
-        self.page, self.at = page, page.locator(f".{css}").first
-        self.at.wait_for()
+    def __init__(self, page: Any, css: str, number: int = 0) -> None:
+        self.page, self.at = page, page.locator(f".{css}").nth(number)
+        self.at.wait_for(timeout=90_000)  # Voilà shows a page once all cells ran
 
     def button(self, name: str) -> Any:
         return self.at.get_by_role("button", name=name, exact=True)
@@ -77,9 +80,30 @@ class Panel:
             time.sleep(0.1)
         raise AssertionError(f"the status never matched {until!r}; it was {lines}")
 
+    def use(self, seconds: float = 60) -> list[str]:
+        """Train a little, then start again and stop; the status lines. AssertionError if it does not come to that."""
+        self.at.scroll_into_view_if_needed()
+        self.button("Run").wait_for()
+        self.field("Steps").fill("3")
+        self.button("Run").click()
+        lines = self.wait(r"Done: .*, 3 steps|Error|cannot", seconds)
+        assert "Done" in lines[-1], lines
+        self.field("Steps").fill("5000")
+        self.button("Run").click()
+        self.at.get_by_text(re.compile(r"step [1-9]\d* of 5,000")).wait_for(timeout=seconds * 1000)
+        self.button("Stop").click()
+        lines += self.wait("Stopped|Error|Done", seconds)
+        assert "Stopped" in lines[-1], lines
+        assert self.button("Run").is_enabled() and self.button("Stop").is_disabled()
+        return lines
+
+    def wait(self, until: str, seconds: float) -> list[str]:
+        """The status lines seen until one matches `until`."""
+        return self.watch(until, seconds)[1]
+
 
 class Lesson:
-    """A notebook open in JupyterLab."""
+    """A notebook open in a browser."""
 
     def __init__(self, page: Any) -> None:
         self.page = page
@@ -105,8 +129,30 @@ class Lesson:
         if answer["status"] != "ok":
             raise RuntimeError(f"{answer['ename']}: {answer['evalue']}")
 
-    def panel(self, css: str) -> Panel:
+    def panel(self, css: str = "llmlab-lab") -> Panel:
         return Panel(self.page, css)
+
+    def panels(self, css: str = "llmlab-lab") -> list[Panel]:
+        """Every panel on the page."""
+        return [Panel(self.page, css, i) for i in range(self.page.locator(f".{css}").count())]
+
+    def cells(self) -> int:
+        """How many cells the notebook has."""
+        return int(self.page.evaluate("() => window.jupyterapp.shell.currentWidget.content.widgets.length"))
+
+    def errors(self) -> list[str]:
+        """What the page says went wrong: tracebacks, Voilà's own message, widgets that did not load."""
+        told = self.page.locator(
+            "[data-mime-type='application/vnd.jupyter.error'], .voila-error, .jupyter-widgets-error"
+        )
+        words = self.page.get_by_text(re.compile("There was an error when executing|Error displaying widget"))
+        return [*told.all_inner_texts(), *words.all_inner_texts()]
+
+    def close(self) -> None:
+        """Close the page and end its kernel, so that lessons do not wait for each other."""
+        end = "() => { const w = window.jupyterapp?.shell.currentWidget; return w?.sessionContext?.shutdown(); }"
+        self.page.evaluate(end)
+        self.page.close()
 
     def shot(self, name: str, at: Any = None) -> Path:
         """A picture of the page, or of one thing on it, in the folder LLMLAB_SHOTS."""
@@ -121,55 +167,74 @@ class Lesson:
 
 
 class Jupyter:
-    """A running server and a browser."""
+    """A running server and a browser. `app`: jupyterlab, notebook or voila."""
 
-    def __init__(self, url: str, browser: Any, folder: Path) -> None:
-        self.url, self.browser, self.folder = url, browser, folder
+    def __init__(self, url: str, browser: Any, folder: Path, app: str = "jupyterlab") -> None:
+        self.url, self.browser, self.folder, self.app = url, browser, folder, app
 
     def open(self, name: str, viewport: dict[str, int] | None = None, theme: str = "light") -> Lesson:
-        """Open a notebook of the course and wait until its kernel is idle."""
+        """Open a notebook of the course and wait until its kernel is idle; Voilà runs it, too."""
         page = self.browser.new_page(viewport=viewport or VIEWPORT)
         page.llmlab_folder = self.folder / "shots"
-        page.goto(f"{self.url}/lab/tree/{name}?reset", wait_until="domcontentloaded")
+        page.goto(f"{self.url}/{PAGES[self.app]}/{name}?reset", wait_until="domcontentloaded", timeout=120_000)
+        if self.app == "voila":
+            return Lesson(page)
         page.wait_for_selector("#jupyterlab-splash", state="detached", timeout=60_000)
-        page.locator(".jp-NotebookPanel:not(.lm-mod-hidden)").wait_for(timeout=30_000)
+        page.locator(".jp-NotebookPanel:not(.lm-mod-hidden)").wait_for(timeout=60_000)
         page.wait_for_function(IDLE, timeout=60_000)
         if theme == "dark":
             change = "execute('apputils:change-theme', {theme: 'JupyterLab Dark'})"
             page.evaluate(f"() => window.jupyterapp.commands.{change}.then(() => null)")
         return Lesson(page)
 
+    def write(self, name: str, *cells: str) -> None:
+        """A notebook of these code cells, beside the lessons."""
+        kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}}
+        made = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells], metadata=kernel)
+        nbformat.write(made, self.folder / "course" / name)
+
 
 @contextlib.contextmanager
-def jupyter(chromium: str, folder: Path, course: Path = ROOT / "course") -> Iterator[Jupyter]:
-    """JupyterLab over a copy of the course in `folder`, and Chromium; both end with the block."""
+def chromium(path: str) -> Iterator[Any]:
+    """One headless Chromium: Playwright allows one at a time in a thread."""
     from playwright.sync_api import sync_playwright
 
-    copy = folder / "course"
-    shutil.copytree(course, copy)
-    with _server(copy, folder) as url, sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=shutil.which(chromium), args=FLAGS)
+    with sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=shutil.which(path), args=FLAGS)
         try:
-            yield Jupyter(url, browser, folder)
+            yield browser
         finally:
             browser.close()
 
 
 @contextlib.contextmanager
-def _server(root: Path, folder: Path) -> Iterator[str]:
+def jupyter(browser: Any, folder: Path, app: str = "jupyterlab", course: Path = ROOT / "course") -> Iterator[Jupyter]:
+    """JupyterLab, Notebook 7 or Voilà over a copy of the course in `folder`; it ends with the block."""
+    copy = folder / "course"
+    shutil.copytree(course, copy)
+    with _server(app, copy, folder) as url:
+        yield Jupyter(url, browser, folder, app)
+
+
+@contextlib.contextmanager
+def _server(app: str, root: Path, folder: Path) -> Iterator[str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     log = folder / "jupyter.log"
-    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--ip=127.0.0.1", f"--port={port}"]
-    command += ["--ServerApp.port_retries=0", "--IdentityProvider.token=", "--allow-root", "--expose-app-in-browser"]
-    command += ["--PasswordIdentityProvider.password_required=False", f"--ServerApp.root_dir={root}"]
-    command += ["--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]
+    command = [sys.executable, "-m", app, "--no-browser", f"--port={port}"]
+    if app == "voila":
+        command += ["--Voila.ip=127.0.0.1", str(root)]
+    else:
+        command += ["--ip=127.0.0.1", "--ServerApp.port_retries=0", "--allow-root", "--expose-app-in-browser"]
+        command += ["--IdentityProvider.token=", "--PasswordIdentityProvider.password_required=False"]
+        command += [f"--ServerApp.root_dir={root}"]
+        command += ["--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]
     with log.open("w") as out:
         server = subprocess.Popen(command, env=_environment(folder), stdout=out, stderr=out, start_new_session=True)
     try:
         url = f"http://127.0.0.1:{port}"
-        _await(url, server, log)
+        _await(f"{url}/" + ("" if app == "voila" else "api"), server, log)
         yield url
     finally:
         server.terminate()  # it ends its kernels
@@ -198,8 +263,8 @@ def _await(url: str, server: subprocess.Popen[bytes], log: Path, seconds: float 
     end = time.monotonic() + seconds
     while time.monotonic() < end and server.poll() is None:
         try:
-            urllib.request.urlopen(f"{url}/api", timeout=1).close()
+            urllib.request.urlopen(url, timeout=2).close()
             return
         except (urllib.error.URLError, OSError):
             time.sleep(0.1)
-    raise RuntimeError(f"JupyterLab did not start:\n{log.read_text()[-2000:]}")
+    raise RuntimeError(f"the server did not start:\n{log.read_text()[-2000:]}")

@@ -85,7 +85,7 @@ def test_every_requirement_has_a_lower_and_an_upper_bound(extra: str | None) -> 
 
 def test_constraints_pin_every_requirement_inside_its_range() -> None:
     versions = pins("constraints.txt")
-    for requirement in requirements("test", "dev"):
+    for requirement in requirements("test", "dev", "frontends"):
         assert canonical(requirement.name) in versions, f"constraints.txt does not name {requirement.name}"
         assert requirement.specifier.contains(versions[canonical(requirement.name)]), requirement
     extra = pins("benchmarks/constraints.txt")
@@ -105,7 +105,7 @@ def test_constraints_are_plain_public_versions(name: str) -> None:
 
 def test_constraints_pin_what_the_requirements_need_in_turn() -> None:
     """A dependency of a dependency that constraints.txt does not name would float."""
-    versions, todo, seen = pins("constraints.txt"), requirements("test", "dev"), set()
+    versions, todo, seen = pins("constraints.txt"), requirements("test", "dev", "frontends"), set()
     while todo:
         requirement = todo.pop()
         key = (canonical(requirement.name), frozenset(requirement.extras))
@@ -115,7 +115,7 @@ def test_constraints_pin_what_the_requirements_need_in_turn() -> None:
         try:
             wants = map(Requirement, importlib.metadata.requires(requirement.name) or [])
         except importlib.metadata.PackageNotFoundError:
-            continue  # an environment without the `dev` extra
+            continue  # an environment without the `dev` or `frontends` extra
         assert key[0] in versions, f"constraints.txt does not name {requirement.name}"
         todo += [r for r in wants if _needed(r, requirement.extras)]
 
