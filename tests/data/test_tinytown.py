@@ -11,6 +11,7 @@ import pytest
 
 from llmlab import data
 from llmlab.data.corpus import SPLITS
+from llmlab.data.pairs import as_pair
 from llmlab.data.tinytown import (
     MIX,
     TASKS,
@@ -60,7 +61,7 @@ def words(row) -> set[str]:
 def test_columns_and_sizes(corpora):
     assert set(corpora) == set(COLUMNS)
     for task, corpus in corpora.items():
-        assert corpus.columns == (*COLUMNS[task], "nats")
+        assert corpus.columns == COLUMNS[task] and "nats" in corpus["train"][0]
         assert [len(corpus[split]) for split in SPLITS] == [1600, 200, 200]
         assert (corpus.name, corpus.licence) == ("tinytown", "MIT (generated)")
         assert corpus.options == {"task": task, "size": 2000, "seed": 0}
@@ -220,6 +221,14 @@ def test_the_prompts_of_the_constitution_have_a_home(corpora):
 def test_the_mixture_holds_every_task():
     assert set(MIX) == set(TASKS) - {"mix"}
     assert sum(MIX.values()) == pytest.approx(1)
+
+
+def test_pairs_ask_as_the_mixture_does(corpora):
+    for task in ("qa", "summaries", "sentiment", "instructions", "judgements"):
+        for row in corpora[task]["validation"][:10]:
+            prompt, response = as_pair(row)
+            assert prompt.endswith(":") and response.startswith(" ")
+            read("mix", [prompt + response], "validation")  # ValueError if the mixture cannot write it
 
 
 def test_what_a_learner_cannot_know():
