@@ -157,17 +157,25 @@ Seed = Annotated[int, typer.Option(help="Seed of the sampling.")]
 @app.command()
 def generate(
     model: Model,
-    prompt: Annotated[str, typer.Argument(help="The text to continue; \\n is a new line.")],
+    prompt: Annotated[
+        str, typer.Argument(help="The text to continue, or with blanks (___) to fill; \\n is a new line.")
+    ],
     max_new_tokens: MaxNew = 64,
     temperature: Temperature = 0.0,
     top_k: TopK = 0,
     top_p: TopP = 1.0,
     seed: Seed = 0,
 ) -> None:
-    """Continue a text."""
-    answer = _answerer(model, max_new_tokens, temperature, top_k, top_p, seed)
-    text = prompt.replace("\\n", "\n")
-    print(text + answer(text))
+    """Continue a text; with an encoder, fill its blanks (___)."""
+    from .fill import fill
+    from .pretrained import load_model
+
+    loaded, text = load_model(model), prompt.replace("\\n", "\n")
+    if loaded.config.family != "encoder":
+        print(text + _answerer(loaded, max_new_tokens, temperature, top_k, top_p, seed)(text))
+        return
+    for i, guesses in enumerate(fill(loaded, [text])[0], 1):
+        print(f"blank {i}: " + ", ".join(f"{guess.text} {guess.probability:.0%}" for guess in guesses))
 
 
 @app.command()
@@ -183,7 +191,9 @@ def chat(
     """Answer line by line; each line is a new prompt. An empty line or Ctrl-D ends it."""
     if "{prompt}" not in template:
         raise ValueError("--template must hold {prompt}, where the line goes")
-    answer = _answerer(model, max_new_tokens, temperature, top_k, top_p, seed)
+    from .pretrained import load_model
+
+    answer = _answerer(load_model(model), max_new_tokens, temperature, top_k, top_p, seed)
     print("Type a prompt; an empty line ends the chat.")
     while True:
         try:
@@ -199,11 +209,9 @@ def chat(
             print(f"llmlab: {error}", file=sys.stderr)
 
 
-def _answerer(name: str, max_new_tokens: int, temperature: float, top_k: int, top_p: float, seed: int) -> Any:
+def _answerer(model: Any, max_new_tokens: int, temperature: float, top_k: int, top_p: float, seed: int) -> Any:
     from .generate import respond
-    from .pretrained import load_model
 
-    model = load_model(name)
     settings = dict(max_new_tokens=max_new_tokens, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed)
     return lambda prompt: respond(model, [prompt], **settings).text[0]
 

@@ -183,7 +183,7 @@ def _check(
     model: Transformer, prompts: Sequence[Sequence[int]], new: int, temperature: float, top_k: int, top_p: float
 ) -> None:
     if model.config.family == "encoder":
-        raise ValueError("an encoder fills gaps and writes no text: use a decoder or an encoder-decoder")
+        raise ValueError("an encoder fills blanks (`fill`) and writes no text: use a decoder or an encoder-decoder")
     if not prompts or not all(len(p) for p in prompts):
         raise ValueError("every prompt needs at least one token: start it with BOS")
     low, high = min(map(min, prompts)), max(map(max, prompts))

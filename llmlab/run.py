@@ -16,6 +16,7 @@ from .catalogue import make
 from .catalogue import techniques as catalogue
 from .data import Corpus
 from .data.memory import as_corpus
+from .fill import fill
 from .generate import evaluating, respond
 from .hooks import Hooks, check_company
 from .hookspecs import hookimpl
@@ -280,6 +281,11 @@ class Run:
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
         text = self.respond(prompts, **settings).text
         return text[0] if isinstance(prompt, str) else text
+
+    def fill(self, text: str | Sequence[str], best: int = 5) -> Any:
+        """An encoder's best guesses for the blanks, ___, of a text, or of each of several; see `llmlab.fill`."""
+        found = fill(self.model, [text] if isinstance(text, str) else list(text), best)
+        return found[0] if isinstance(text, str) else found
 
     def score(self, prompts: Sequence[str], responses: Responses) -> Tensor:
         """The sum of all rewards the techniques give, shape (B,). ValueError if none does, or of another shape."""

@@ -25,7 +25,7 @@ from llmlab.tokenizer import Tokenizer
 from llmlab.windows import Windows, join
 
 
-@technique(kind="objective", columns=["text", *PAIRS], families=["encoder"], learning_rate=4e-3)
+@technique(kind="objective", columns=["text", *PAIRS], families=["encoder"], learning_rate=3e-3)
 class MLM:
     """Masked language modelling: guess hidden tokens from both sides (BERT)."""
 

@@ -278,7 +278,7 @@ def test_errors(prompts, settings, message):
 
 
 def test_errors_of_the_families():
-    with pytest.raises(ValueError, match="an encoder fills gaps and writes no text"):
+    with pytest.raises(ValueError, match=r"an encoder fills blanks \(`fill`\) and writes no text"):
         generate(build(family="encoder"), [[1]])
     with pytest.raises(ValueError, match="give its id"):
         generate(build(family="encoder-decoder"), [[1]])

@@ -1,4 +1,4 @@
-"""Models to start from: the bundled ones are what their cards say, and other folders are read or refused in one line."""
+"""Models to start from: what is bundled is what its card says, and other folders are read or refused in one line."""
 
 from __future__ import annotations
 
