@@ -1,4 +1,7 @@
-"""Prompts from the validation set that a run continues before and after, so that its effect can be read."""
+"""Prompts from the validation set that a run continues before and after, so that its effect can be read.
+
+1. An encoder is given a text with one blank; of the words that are one token, the one nearest the middle is hidden.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..data.pairs import as_pair
+from ..fill import BLANK
+from ..windows import plain_text
 
 if TYPE_CHECKING:
     from ..run import Run
+    from ..tokenizer import Tokenizer
 
 OPENING = 10  # words of a text that the model is asked to continue
 WRITTEN = 32  # tokens it may write
+AROUND, LONG = 20, 4  # words an encoder reads, and letters of the one that is hidden, at least
 
 
 @dataclass
@@ -26,19 +33,25 @@ class Sample:
 
 
 def choose_samples(run: Run, count: int) -> list[Sample]:
-    """The first prompts of the validation set that leave room to write; none where the model writes no text."""
+    """The first prompts of the validation set that leave room to write."""
     splits = run.corpus.splits
     rows = splits.get("validation") or splits["train"]
-    if run.model.config.family == "encoder":
-        return []
+    encoder = run.model.config.family == "encoder"
     room, found = run.model.config.context - WRITTEN, []
     for row in rows:
-        sample = _sample(row)
+        sample = _blank(row, run.tokenizer) if encoder else _sample(row)
         if sample and len(run.tokenizer.encode(sample.prompt)) + 1 <= room:
             found.append(sample)
         if len(found) == count:
             break
     return found
+
+
+def answer(run: Run, prompt: str) -> str:
+    """What the model writes now, greedily: its continuation, or an encoder's word for the blank."""
+    if run.model.config.family == "encoder":
+        return str(run.fill(prompt, best=1)[0][0].text)
+    return str(run.generate(prompt, max_new_tokens=WRITTEN))
 
 
 def _sample(row: Mapping[str, Any]) -> Sample | None:
@@ -51,3 +64,16 @@ def _sample(row: Mapping[str, Any]) -> Sample | None:
     except KeyError:
         return None
     return Sample(prompt, wanted)
+
+
+def _blank(row: Mapping[str, Any], tok: Tokenizer) -> Sample | None:
+    try:
+        words = plain_text(dict(row)).split()[:AROUND]
+    except KeyError:
+        return None
+    hideable = [i for i, w in enumerate(words) if w.isalpha() and len(w) >= LONG and len(tok.encode(w)) == 1]
+    if not hideable:
+        return None
+    i = min(hideable, key=lambda i: abs(2 * i + 1 - len(words)))
+    (token,) = tok.encode(words[i])
+    return Sample(" ".join([*words[:i], BLANK, *words[i + 1 :]]), tok.decode([token]))

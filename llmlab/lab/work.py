@@ -13,7 +13,7 @@ from .. import __version__
 from ..progress import Progress
 from .plan import Plan
 from .record import Record
-from .samples import WRITTEN, choose_samples
+from .samples import answer, choose_samples
 
 if TYPE_CHECKING:
     from ..run import Run
@@ -74,7 +74,7 @@ class Work(Progress):
         for sample in self.record.samples:
             self.session.phase = "writing"
             self._check()
-            setattr(sample, when, run.generate(sample.prompt, max_new_tokens=WRITTEN))
+            setattr(sample, when, answer(run, sample.prompt))
         self._check()
         self.session.listener.moved(self.record, True)
 
