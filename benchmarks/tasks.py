@@ -30,7 +30,7 @@ def llmlab_model() -> Any:
 
     tune_process()
     torch.manual_seed(0)
-    return Transformer(ModelConfig(**SIZES, init_std=0.02))
+    return Transformer(ModelConfig.preset("gpt2", **SIZES, dropout=0.0, init_std=0.02))
 
 
 def llmlab_train(*names: str, precision: str = "fp32") -> Task:
