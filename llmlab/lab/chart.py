@@ -109,7 +109,9 @@ def lines(records: Iterable[Record]) -> list[Line]:
     records = sorted(records, key=lambda r: r.number)
     index = looks(r.number for r in records)
     several = len({r.dataset for r in records}) > 1
-    return [Line(r.number, r.told if several else r.name, Curve.of(r), index[r.number]) for r in records]
+    return [
+        Line(r.number, f"{r.name} on {r.dataset}" if several else r.name, Curve.of(r), index[r.number]) for r in records
+    ]
 
 
 def describe(drawn: Sequence[Line]) -> str:

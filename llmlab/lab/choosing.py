@@ -49,27 +49,27 @@ class Choosing:
         fields = knobs(Training)
         self.training = {n: Knob(n, fields[n], self._trains, self.complain) for n in TRAINING}
         for widget, what in ((self.data, "data"), (self.start, "start")):
-            widget.add_class("llmlab-knob").observe(
+            widget.add_class("llmlab-beside").observe(
                 lambda change, what=what: self._do(actions.set, **{what: change["new"]}), names="value"
             )
         self.ui = box("choices", *self._parts())
 
     def _parts(self) -> Iterator[Any]:
         s = self.session
-        more = [self._groups[name].more for name in s.objectives]
-        yield box("row", heading("Objective"), box("chips", *self.objectives.values()), *more)
-        yield self.about
+        yield box("row", heading("Objective"), box("chips", *self.objectives.values()))
+        yield box("line", self.about, *(self._groups[name].more for name in s.objectives))
         yield from (self.reasons[name] for name in s.objectives)
         yield from (self._groups[name].ui for name in s.objectives)
         if s.adaptations:
             yield heading("Adaptations")
         for name, toggle in self.toggles.items():
-            yield box("row", toggle, self._groups[name].more)
+            yield box("line", toggle, self._groups[name].more)
             yield self.reasons[name]
             yield self._groups[name].ui
         yield heading("Data and training")
         self.training["learning_rate"].widget.add_class("llmlab-wide")
-        yield box("knobs", self.data, self.start, *(k.widget for k in self.training.values()))
+        yield from (self.data, self.start)
+        yield box("knobs", *(k.widget for k in self.training.values()))
 
     def _chip(self, name: str, cls: type) -> Any:
         return button(cls.__name__, summary(cls), lambda: self._do(self.actions.choose, name), "chip")
@@ -156,7 +156,7 @@ class Group:
 
     def _turn(self) -> None:
         self.open = not self.open
-        self.more.description = "Fewer knobs" if self.open else f"{len(self.rest)} more knobs"
+        self.more.description = "Fewer" if self.open else f"{len(self.rest)} more"
         for widget in self.rest:
             widget.layout.display = "" if self.open else "none"
 

@@ -11,8 +11,9 @@ from .tables import number, percent
 if TYPE_CHECKING:
     from .record import Record
 
-HEADS = ("run", "techniques", "data", "start", "steps", "trains", "validation loss", "measure", "time", "outcome")
-NUMBERS = ("steps", "trains", "validation loss", "time")  # columns that line up on the right
+# the loss is the validation set's, before and after
+HEADS = ("run", "techniques", "data", "start", "steps", "trains", "loss", "measure", "outcome")
+NUMBERS = ("steps", "trains", "loss")  # columns that line up on the right
 EMPTY = "No run yet: press Run, or load a recording."
 
 
@@ -51,8 +52,7 @@ def cells(row: dict[str, Any]) -> tuple[str, ...]:
         percent(row["share"]) if row["share"] else "–",
         f"{number(row['before'])} → {number(row['after'])}" if row["after"] is not None else "–",
         row["measure"] or "–",
-        f"{row['seconds']:.1f} s" if row["seconds"] else "–",
-        row["outcome"],
+        f"{row['outcome']} in {row['seconds']:.1f} s" if row["seconds"] else row["outcome"],
     )
 
 

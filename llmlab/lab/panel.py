@@ -13,6 +13,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 from collections.abc import Callable, Iterable, Mapping
@@ -96,8 +97,6 @@ class Lab(Listener):
         self._counter = Counter(self.session, self._counted)
         self._make()
         self._show_choices()
-        if self.session.busy:  # this cell was run again while its panel trained, or there are two panels
-            self._waits()
         for path in recordings:
             self._do(self.load, path)
 
@@ -286,8 +285,9 @@ class Lab(Listener):
         try:
             action(*given, **named)
         except Exception as error:
+            with contextlib.suppress(Exception):  # it may be what went wrong
+                self._show_choices(keep_status=True)
             self.session.complain(error)
-            self._show_choices(keep_status=True)
 
     def _then(self, action: Callable[[], Any]) -> Lab:
         action()
@@ -320,7 +320,11 @@ class Lab(Listener):
         self._count()
         if s.last is None:
             self.watching.blank()
-        s.say(f"This cannot run: {problem}" if problem else self._advice())
+        if s.busy:  # this cell was run again while its panel trained, or there are two panels
+            s.wait()
+            self._stop.disabled = False
+        else:
+            s.say(f"This cannot run: {problem}" if problem else self._advice())
 
     def _count(self) -> None:
         if self._displayed:  # before that, nobody sees it
@@ -336,10 +340,6 @@ class Lab(Listener):
         if wants and plan.model is None:
             return f"Ready. {' and '.join(wants)} works best from a trained model; this one starts from random weights."
         return "Ready: press Run."
-
-    def _waits(self) -> None:
-        self.session.wait()
-        self._stop.disabled = False
 
     def _show_past(self) -> None:
         self.past.show()
@@ -373,11 +373,15 @@ class Lab(Listener):
 
     def ended(self) -> None:
         self._stop.disabled = True
+        self._run.disabled = False
+        self._do(self._settle)
+
+    def _settle(self) -> None:
         self._run.disabled = self.session.plan().problem() is not None
         self.choosing.show_starts()
         self._show_past()
         self.watching.draw()
 
     def freed(self) -> None:
-        self._stop.disabled = True
-        self._show_choices()
+        self._stop.disabled = not self.session.busy
+        self._do(self._show_choices)

@@ -42,9 +42,11 @@ class Past:
                 ("Forget", "Take this run out of the table and free its model", actions.forget),
             )
         }
-        self.files = button("", "Keep a run in a file, or take one from a file", self._turn, "small")
-        self.head = box("row", heading("Past runs"), self.menu, *self.buttons.values(), self.files)
+        self.files = button("", "Keep a run in a file, or take one from a file", partial(do, self._turn), "small")
+        self.none = W.HTML(f"<span class='llmlab-none'>{ledger.EMPTY}</span>")
+        self.head = box("row", heading("Past runs"), self.none, self.menu, *self.buttons.values(), self.files)
         self.boxes: dict[int, Any] = {}
+        self.chart = W.HTML("<span aria-hidden='true'>chart</span>")
         self.ticks, self.table = W.VBox().add_class("llmlab-ticks"), html_part("rows")
         self.rows = box("past", self.ticks, self.table)
         self.path = W.Text(description="Folder or file", tooltip="Where to save this run, or what to load")
@@ -109,18 +111,14 @@ class Past:
             self.boxes = {number: self.boxes[number] for number in numbers}
             for number, tick in self.boxes.items():
                 tick.value = number in s.overlaid
-            self.ticks.children = (W.HTML("<span aria-hidden=true>chart</span>"), *self.boxes.values())
+            self.ticks.children = (self.chart, *self.boxes.values())
             chosen = s.last.number if s.last is not None and s.last.number in numbers else (numbers or [0])[-1]
             self.menu.options = [(f"{r.number}: {r.name}", r.number) for r in s.records] or [("", 0)]
             self.menu.value = chosen
             looks = chart.looks(s.overlaid)
-            self.table.value = (
-                ledger.table([r.row() for r in s.records], chosen, lambda n: _look(looks.get(n)))
-                if numbers
-                else f"<div class='llmlab-none'>{ledger.EMPTY}</div>"
-            )
-            shown(self.ticks, bool(numbers))
-            for widget in (self.menu, self.save, *self.buttons.values()):
+            self.table.value = ledger.table([r.row() for r in s.records], chosen, lambda n: _look(looks.get(n)))
+            shown(self.none, not numbers)
+            for widget in (self.rows, self.menu, self.save, *self.buttons.values()):
                 shown(widget, bool(numbers))
             self._show_link()
         finally:

@@ -98,7 +98,7 @@ class Record:
             "after": losses[-1] if losses else None,
             "measure": self.headline,
             "seconds": self.seconds,
-            "outcome": self.outcome + (", recorded" if self.recorded else ""),
+            "outcome": ("recorded, " if self.recorded else "") + self.outcome,
         }
 
     # -- as a file ---------------------------------------------------------------------------------------------

@@ -5,56 +5,13 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable
 from typing import Any
 
 import pytest
+from lab.panels import DATA, SMALL, Broken, Slow, make, until
 
-from llmlab import Run, corpus
+from llmlab import Run
 from llmlab.lab import Lab
-from llmlab.model import ModelConfig
-from llmlab.technique import hookimpl, knob, technique
-
-SMALL = ModelConfig(layers=1, heads=2, width=32, vocab_size=400, context=400)
-DATA = {
-    "stories": corpus("tinytown", task="documents", size=60),
-    "questions": corpus("tinytown", task="qa", size=60),
-}
-
-
-def make(**changes: Any) -> Lab:
-    settings = dict(data=DATA, config=SMALL, steps=3, batch_size=4, evaluate_batches=1, samples=1)
-    return Lab(objectives=["clm", "sft"], adaptations=["lora"], **{**settings, **changes})
-
-
-def until(true: Callable[[], bool], seconds: float = 10) -> None:
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end, "it never came"
-        time.sleep(0.005)
-
-
-@technique(kind="adaptation")
-class Slow:
-    """Take a while for every step."""
-
-    pause: float = knob(0.02, "Seconds a step.", low=0.0)
-
-    @hookimpl
-    def after_step(self) -> None:
-        time.sleep(self.pause)
-
-
-@technique(kind="adaptation")
-class Broken:
-    """Fail at the second step."""
-
-    @hookimpl
-    def after_step(self, step: int) -> None:
-        if step == 2:
-            raise ValueError("<b>boom</b>")
-
 
 # -- choosing ----------------------------------------------------------------------------------------------------
 
@@ -206,7 +163,7 @@ def test_stop_ends_within_a_step_and_leaves_a_usable_model() -> None:
     assert lab.session.last is not None
     at = lab.session.last.run.steps
     lab.stop()
-    lab.session.join(10)
+    lab.session.join(90)
     assert lab.session.last.run.steps <= at + 2
     assert lab.status.startswith("Stopped: CLM + Slow, ")
     assert "fit(steps=" in lab.session.records[0].plan.code()
@@ -224,7 +181,7 @@ def test_a_second_click_says_so_and_another_panel_too() -> None:
     other.start()
     assert other.status.startswith("Another panel is training") and not other._stop.disabled
     other.stop()
-    lab.session.join(10)
+    lab.session.join(90)
     assert lab.status.startswith("Stopped: ")
     other.set(steps=1).run()  # and now it can
     assert other.status.startswith("Done: ")
@@ -239,7 +196,7 @@ def test_code_that_runs_a_panel_does_not_wait_for_another() -> None:
 
 def test_an_error_is_one_line_in_the_panel_and_raised_in_code() -> None:
     lab = Lab(["clm"], [Broken], DATA, config=SMALL, steps=3, batch_size=4, samples=0).choose("broken")
-    lab.start().session.join(10)
+    lab.start().session.join(90)
     assert lab.status.startswith("Error: <b>boom</b> (raised by Broken in hook after_step")
     assert "<b>boom" not in lab._status.value and not lab._run.disabled and lab._stop.disabled
     with pytest.raises(ValueError, match="boom"):
@@ -253,7 +210,7 @@ def test_another_fit_in_the_process_is_an_error_in_the_panel() -> None:
     thread.start()
     until(lambda: busy.steps > 0)
     lab = make().start()
-    lab.session.join(10)
+    lab.session.join(90)
     busy.stop()
     thread.join()
     assert lab.status.startswith("Error: another run is training in this process")
