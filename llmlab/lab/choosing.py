@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import html
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any, Protocol
 
 import ipywidgets as W
@@ -12,7 +11,7 @@ import ipywidgets as W
 from ..technique import knobs
 from ..training import Training
 from .knobs import Knob
-from .parts import box, button, heading, html_part
+from .parts import Quiet, box, button, heading, html_part
 from .plan import LAST, SCRATCH
 from .session import Session
 
@@ -35,7 +34,7 @@ class Choosing:
 
     def __init__(self, session: Session, actions: Actions, do: Callable[..., None]) -> None:
         self.session, self.actions = session, actions
-        self._quiet = False  # while values are shown that no user chose
+        self._quiet = Quiet()
         self._do = lambda *given, **named: None if self._quiet else do(*given, **named)
         s, offered = session, session.objectives | session.adaptations
         self.objectives = {name: self._chip(name, cls) for name, cls in s.objectives.items()}
@@ -95,20 +94,12 @@ class Choosing:
     def complain(self, text: str) -> None:
         self.session.say(text)
 
-    @contextmanager
-    def _silent(self) -> Iterator[None]:
-        was, self._quiet = self._quiet, True
-        try:
-            yield
-        finally:
-            self._quiet = was
-
     # -- showing -----------------------------------------------------------------------------------------------
 
     def show(self) -> None:
         """Let every widget show what the session holds."""
         s = self.session
-        with self._silent():
+        with self._quiet:
             for name, chip in self.objectives.items():
                 chosen = name == s.objective
                 chip.description = (ON if chosen else OFF) + s.objectives[name].__name__
@@ -129,7 +120,7 @@ class Choosing:
 
     def show_starts(self) -> None:
         """Offer the starts there are now."""
-        with self._silent():  # new options move the choice to the first
+        with self._quiet:  # new options move the choice to the first
             self.start.options = [(_start(name), name) for name in self.session.starts]
             self.start.value = self.session.start_from
 

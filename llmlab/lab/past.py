@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import ipywidgets as W
 
 from . import chart, ledger
-from .parts import box, button, heading, html_part, shown
+from .parts import Quiet, box, button, heading, html_part, shown
 from .session import Session
 
 
@@ -31,7 +31,7 @@ class Past:
 
     def __init__(self, session: Session, actions: Actions, replay: Callable[[int], Any], do: Callable[..., None]):
         self.session, self.actions = session, actions
-        self._quiet, self._do = False, do
+        self._quiet, self._do = Quiet(), do
         self.menu = W.Dropdown(options=[("", 0)], description="Run", tooltip="The run that the buttons are about")
         self.menu.add_class("llmlab-inline").observe(self._picked, names="value")
         self.buttons = {
@@ -101,9 +101,8 @@ class Past:
 
     def show(self) -> None:
         """Let the table, the boxes and the menu show what the session holds."""
-        s, was = self.session, self._quiet
-        self._quiet = True
-        try:
+        s = self.session
+        with self._quiet:
             numbers = [r.number for r in s.records]
             for number in [*numbers, *self.boxes]:
                 if number not in self.boxes:
@@ -121,8 +120,6 @@ class Past:
             for widget in (self.rows, self.menu, self.save, *self.buttons.values()):
                 shown(widget, bool(numbers))
             self._show_link()
-        finally:
-            self._quiet = was
 
     def busy(self, on: bool) -> None:
         """While a run is under way no other one can be shown."""

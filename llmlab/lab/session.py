@@ -163,8 +163,7 @@ class Session(Choices):
         active._stopping.set()
         last = " A second Stop leaves out the last evaluation." if active.phase == "step" else ""
         wait = WAITS.get(active.phase, "at once")
-        if active.stops == 1:
-            active.say(f"Stopping {wait} …{last}")
+        active.say(f"Stopping {wait} …{last}" if active.stops == 1 else "Stopping without the last evaluation …")
 
     def join(self, timeout: float | None = None) -> None:
         if self._thread.ident is not None:
