@@ -78,7 +78,7 @@ def train_lora_and_stop(panel: Panel) -> None:
 
 
 def see_an_error(lesson: Lesson, panel: Panel) -> None:
-    lesson.execute("import llmlab.lab.session as s; s.choose_samples = lambda *a: 1 / 0")
+    lesson.execute("import llmlab.lab.work as w; w.choose_samples = lambda *a: 1 / 0")
     panel.button("Run").click()
     panel.watch("Error: ZeroDivisionError: division by zero")
     assert panel.button("Run").is_enabled() and panel.button("Stop").is_disabled()
