@@ -7,8 +7,10 @@
     lab.choose("lora", rank=4)         # the same from code
     lab.run().metrics
 
-`plan` is one run as data, `session` what is offered, chosen and running, neither with a widget; `panel` is the face,
-made of `knobs`, `chart` and `tables`; `style.css` is how it looks. `progress` is the bar of `run.fit()` in a notebook.
+Without a widget: `plan` is one run as data, `choices` what is offered and chosen, `work` one training run, `record` all
+that was seen of it, `replay` plays that again, `session` holds the runs together. The face, `panel`, is made of
+`choosing`, `watching` and `past`, of `knobs`, `chart`, `tables` and `ledger`; `style.css` is how it looks. `progress`
+is the bar of `run.fit()` in a notebook.
 
 `checking` and `exercises/` tell a student whether an exercise is solved; `source` shows a technique's own code.
 """
