@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from .record import Record
 
 # the loss is the validation set's, before and after
-HEADS = ("run", "techniques", "data", "start", "steps", "trains", "loss", "measure", "outcome")
+HEADS = ("run", "techniques", "data", "start", "steps", "trains", "loss", "outcome", "measure")
 NUMBERS = ("steps", "trains", "loss")  # columns that line up on the right
 EMPTY = "No run yet: press Run, or load a recording."
 
@@ -51,8 +51,8 @@ def cells(row: dict[str, Any]) -> tuple[str, ...]:
         f"{row['steps']:,}",
         percent(row["share"]) if row["share"] else "–",
         f"{number(row['before'])} → {number(row['after'])}" if row["after"] is not None else "–",
-        row["measure"] or "–",
         f"{row['outcome']} in {row['seconds']:.1f} s" if row["seconds"] else row["outcome"],
+        row["measure"] or "–",
     )
 
 
