@@ -124,7 +124,8 @@ def _train(run: Run, target: int, show: Progress) -> None:
             run.save(run.folder)
     if run.stopped and run.history and run.evaluations[-1]["step"] != at.step:
         _evaluate(run, show)
-    if settings.keep_best and run.best and at.step >= target:
+    over = at.step >= target or 0 < settings.patience <= at.worse  # a run that was interrupted may go on as it is
+    if settings.keep_best and run.best and over:
         with torch.no_grad():
             for name, p in named_parameters(run.model):
                 if name in run.best["weights"]:

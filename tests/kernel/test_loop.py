@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import os
 import signal
@@ -163,6 +164,11 @@ def test_early_stopping_and_the_best_weights(texts, tiny):
     kept = Run([Worsens(window=16)], texts, config=tiny, training=keep).fit()
     best = min(kept.evaluations, key=lambda e: e["loss"])
     assert best["step"] < 12 and kept.evaluate(batches=8)["loss"] == pytest.approx(best["loss"])
+    Worsens.seen = 0
+    both = dataclasses.replace(training, keep_best=True)
+    early = Run([Worsens(window=16)], texts, config=tiny, training=both).fit()
+    best = min(early.evaluations, key=lambda e: e["loss"])
+    assert early.steps < 40 and early.evaluate(batches=8)["loss"] == pytest.approx(best["loss"])
 
 
 def test_stop_from_a_hook_and_going_on(texts, tiny):
