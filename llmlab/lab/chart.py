@@ -108,10 +108,13 @@ def lines(records: Iterable[Record]) -> list[Line]:
     """Runs to draw on one chart, in the order of their numbers."""
     records = sorted(records, key=lambda r: r.number)
     index = looks(r.number for r in records)
-    several = len({r.dataset for r in records}) > 1
-    return [
-        Line(r.number, f"{r.name} on {r.dataset}" if several else r.name, Curve.of(r), index[r.number]) for r in records
-    ]
+    data, starts = (len({getattr(r, what) for r in records}) > 1 for what in ("dataset", "start"))
+    starts = starts and len({(r.name, r.dataset) for r in records}) < len(records)
+
+    def name(r: Record) -> str:  # no longer than it takes to tell the runs apart
+        return r.name + f" on {r.dataset}" * data + f" from {r.start}" * starts
+
+    return [Line(r.number, name(r), Curve.of(r), index[r.number]) for r in records]
 
 
 def describe(drawn: Sequence[Line]) -> str:

@@ -93,7 +93,8 @@ class Lab(Listener):
             samples,
             self,
         )
-        self.name, self._displayed = name, False
+        self.name, self._displayed, self._clicks = name, False, threading.RLock()
+        self._back_to_run = False  # where the focus goes when the run is over; elsewhere somebody may be typing
         self._counter = Counter(self.session, self._counted)
         self._make()
         self._show_choices()
@@ -253,8 +254,8 @@ class Lab(Listener):
         return f"Lab({', '.join(offered)}: a panel with Run and Stop, live in a running notebook)"
 
     def _make(self) -> None:
-        self._run = button("Run", "Train with these choices", lambda: self._do(self.start), "run")
-        self._stop = button("Stop", "End after the step in hand", lambda: self._do(self.stop), "stop")
+        self._run = button("Run", "Train with these choices", lambda: self._do(self._pressed_run), "run")
+        self._stop = button("Stop", "End after the step in hand", lambda: self._try(self._pressed_stop), "stop")
         self._stop.disabled = True
         self._status, self._code = html_part("says"), html_part("source")
         self.choosing, self.watching = Choosing(self.session, self, self._do), Watching(self.session)
@@ -274,6 +275,15 @@ class Lab(Listener):
         self.ui = W.VBox([style_part(), top, self._status, body, foot])
         self.ui.add_class("llmlab-lab").add_class(f"llmlab-{self.name}")
 
+    def _pressed_run(self) -> None:
+        self.start()
+        if self.session.runs:  # Run is grey now, and what is grey loses the keyboard's focus
+            self._stop.focus()
+
+    def _pressed_stop(self) -> None:
+        self._back_to_run = True
+        self.stop()
+
     def _open(self, what: str) -> None:
         self._opened = "" if self._opened == what else what
         self._show_source()
@@ -281,7 +291,12 @@ class Lab(Listener):
     # -- showing -----------------------------------------------------------------------------------------------
 
     def _do(self, action: Callable[..., Any], *given: Any, **named: Any) -> None:
-        """Do what a click asks; whatever goes wrong becomes the status line, since a callback's error shows nowhere."""
+        """Do what a click asks, one click after the other: a kernel may bring two of them in two threads at once."""
+        with self._clicks:
+            self._try(action, *given, **named)
+
+    def _try(self, action: Callable[..., Any], *given: Any, **named: Any) -> None:
+        """Whatever goes wrong becomes the status line, since a callback's error shows nowhere."""
         try:
             action(*given, **named)
         except Exception as error:
@@ -372,8 +387,10 @@ class Lab(Listener):
             self.session.complain(error)
 
     def ended(self) -> None:
-        self._stop.disabled = True
-        self._run.disabled = False
+        self._stop.disabled, self._run.disabled = True, False
+        if self._back_to_run:
+            self._run.focus()
+        self._back_to_run = False
         self._do(self._settle)
 
     def _settle(self) -> None:
