@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import re
 import weakref
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -76,6 +77,12 @@ def test_pictures_of_several_runs_are_described_in_words(trained: Lab) -> None:
         r"Run 1, CLM on stories\. .*validation loss from .* Run 2, SFT \+ LoRA\(rank=2\) on questions\. ", both.alt
     )
     assert trained.picture(1).data != trained.picture(2).data == trained.picture().data
+
+
+def test_runs_that_differ_in_their_start_alone_are_told_apart(trained: Lab) -> None:
+    first, second = (replace(r, name="CLM", dataset="stories") for r in trained.session.records)
+    assert [line.name for line in chart.lines([first, second])] == ["CLM from scratch", "CLM from run 1"]
+    assert [line.name for line in chart.lines([first])] == ["CLM"]
 
 
 def test_no_two_overlaid_runs_look_alike() -> None:
