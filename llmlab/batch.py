@@ -85,10 +85,12 @@ class Order:
         """The chunks of one pass, as lists of example ids."""
         draw = generator(self.seed, "order", epoch)
         order = torch.randperm(self.count, generator=draw)
+        if not self.whole:  # what waits for another pass is left out by chance, not for its length
+            order = order[: len(self) * self.size]
         if self.lengths is not None:
             groups = order.split(BUCKET * self.size)
             order = torch.cat([g[self.lengths[g].argsort(stable=True)] for g in groups])
-        chunks = [chunk.tolist() for chunk in order.split(self.size)][: len(self)]
+        chunks = [chunk.tolist() for chunk in order.split(self.size)]
         if self.lengths is not None:
             chunks = [chunks[i] for i in torch.randperm(len(chunks), generator=draw)]
         return chunks

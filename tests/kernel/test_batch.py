@@ -72,9 +72,11 @@ def test_every_epoch_is_a_permutation(kind):
     assert len(order) in (len(epochs[0]), 16)
 
 
-def test_over_the_epochs_every_example_comes():
-    order = Order(rows(), 8, seed=0)
-    assert {i for e in range(10) for chunk in order.epoch(e) for i in chunk} == set(range(130))
+@pytest.mark.parametrize("kind", [list, Rows], ids=["plain", "bucketed"])
+@pytest.mark.parametrize("count", [20, 130])
+def test_over_the_epochs_every_example_comes(kind, count):
+    order = Order(kind(rows(count)), 8, seed=0)
+    assert {i for e in range(20) for chunk in order.epoch(e) for i in chunk} == set(range(count))
 
 
 def test_like_lengths_come_together():
