@@ -31,7 +31,8 @@ class LoRALinear(Wrapper):
         nn.init.kaiming_uniform_(self.lora_a, a=math.sqrt(5))  # as in the paper's code; the paper says Gaussian
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.base(x) + F.linear(F.linear(self.dropout(x), self.lora_a), self.scale * self.lora_b)
+        low = F.linear(self.dropout(x), self.lora_a)  # A x: (…, r)
+        return self.base(x) + F.linear(low, self.scale * self.lora_b)
 
     def delta(self) -> Tensor:
         """What is added to W: (d_out, d_in)."""

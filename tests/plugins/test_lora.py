@@ -126,4 +126,5 @@ def test_cached_generation_equals_uncached_and_attention_is_still_recorded(base)
 
 def test_it_learns(base):
     run = tune(base, steps=60)
-    assert run.metrics["loss"] < run.evaluations[0]["loss"] - 0.05
+    before = tune(base, steps=0).losses("train")["loss"]  # of the rows it learns: sixty teach little about others
+    assert run.losses("train")["loss"] < before - 0.05
