@@ -156,8 +156,8 @@ class Lab(Listener):
         """The table of the panel's runs; `ledger.rows` are dicts."""
         return Ledger(self.session.records)
 
-    def overlay(self, *numbers: int | None) -> Lab:
-        """Draw these runs on the chart, all of them if none is named; `overlay(None)` draws the run shown alone."""
+    def overlay(self, *numbers: int | Run | None) -> Lab:
+        """Draw these runs or numbers on the chart, all if none is named; `overlay(None)`: the one shown alone."""
         wanted = [n for n in numbers if n is not None] if numbers else [r.number for r in self.session.records]
         self.session.overlay(wanted)
         self._show_past()
@@ -228,15 +228,16 @@ class Lab(Listener):
         """The run.json that equals the choices, for `llmlab run FILE`; ValueError if a file cannot hold it."""
         return json.dumps(self.session.plan().recipe(), indent=2) + "\n"
 
-    def picture(self, *numbers: int) -> Any:
-        """The last run's chart, or that of several of the ledger, as a PNG that a saved notebook keeps."""
+    def picture(self, *numbers: int | Run) -> Any:
+        """The last run's chart, or that of several runs or their numbers, as a PNG that a saved notebook keeps."""
         from IPython.display import Image
 
         records = self.session.records
-        if len(set(numbers)) > 1:
-            drawn = chart.lines([self.session.record(n) for n in sorted(set(numbers))])
+        named = {r.number: r for r in map(self.session.record, numbers)}
+        if len(named) > 1:
+            drawn = chart.lines([named[n] for n in sorted(named)])
             return Image(data=chart.overlaid(drawn), width=640, alt=chart.describe(drawn))
-        record = self.session.record(*numbers) if numbers or records else None
+        record = next(iter(named.values()), records[-1] if records else None)
         curve, title = (chart.Curve.of(record), record.title) if record else (chart.Curve(), "")
         return Image(data=chart.png(curve, title), width=640, alt=curve.describe())
 

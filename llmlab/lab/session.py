@@ -222,15 +222,16 @@ class Session(Choices):
         if self.overlaid and not record.recorded:  # a run that ends stays on the chart
             self.overlaid.append(record.number)
 
-    def record(self, number: int | None = None) -> Record:
-        """A run of the ledger, the last one if no number is given. ValueError if there is none."""
+    def record(self, number: int | Run | None = None) -> Record:
+        """A run of the ledger, by its number or itself, the last one for None. ValueError if there is none."""
         if not self.records:
             raise ValueError("there is no run yet: press Run, or load a recording")
         if number is None:
             return self.records[-1]
-        found = next((r for r in self.records if r.number == number), None)
+        found = next((r for r in self.records if r.number == number or r.run is number), None)
         if found is None:
-            raise ValueError(f"there is no run {number}: there are {', '.join(str(r.number) for r in self.records)}")
+            named = f"run {number}" if isinstance(number, int) else "such run in this panel"
+            raise ValueError(f"there is no {named}: there are {', '.join(str(r.number) for r in self.records)}")
         return found
 
     def show(self, number: int) -> Record:
@@ -240,7 +241,7 @@ class Session(Choices):
         self.last = self.record(number)
         return self.last
 
-    def overlay(self, numbers: Iterable[int]) -> None:
+    def overlay(self, numbers: Iterable[int | Run]) -> None:
         """Choose the runs that stand on the chart beside the one shown."""
         self.overlaid = sorted({self.record(number).number for number in numbers})
 

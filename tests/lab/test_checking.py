@@ -12,13 +12,13 @@ import pytest
 import torch
 
 from llmlab.lab import check, exercise
-from llmlab.lab.checking import _known, judge
+from llmlab.lab.checking import _known, exercises, judge
 from llmlab.lab.exercises import NotYet, as_number, call, close, number, text
 
 
 @pytest.fixture(autouse=True)
 def _own_registry() -> Iterator[None]:
-    before = dict(_known)
+    before = exercises()  # imported once, they would not come back after the clearing
     yield
     _known.clear()
     _known.update(before)

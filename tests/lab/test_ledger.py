@@ -72,6 +72,7 @@ def test_every_box_says_which_run_it_draws(trained: Lab) -> None:
 
 def test_pictures_of_several_runs_are_described_in_words(trained: Lab) -> None:
     both = trained.picture(2, 1)
+    assert both.data == trained.picture(*trained.results).data
     assert both.data[:4] == b"\x89PNG" and both.data != trained.picture().data
     assert re.match(
         r"Run 1, CLM on stories\. .*validation loss from .* Run 2, SFT \+ LoRA\(rank=2\) on questions\. ", both.alt
@@ -83,6 +84,12 @@ def test_runs_that_differ_in_their_start_alone_are_told_apart(trained: Lab) -> N
     first, second = (replace(r, name="CLM", dataset="stories") for r in trained.session.records)
     assert [line.name for line in chart.lines([first, second])] == ["CLM from scratch", "CLM from run 1"]
     assert [line.name for line in chart.lines([first])] == ["CLM"]
+
+
+def test_a_run_of_elsewhere_is_one_line(trained: Lab) -> None:
+    for asked, line in ((99, "there is no run 99: there are 1, 2"), (object(), "there is no such run in this panel")):
+        with pytest.raises(ValueError, match=line):
+            trained.overlay(asked)  # type: ignore[arg-type]
 
 
 def test_no_two_overlaid_runs_look_alike() -> None:
