@@ -108,13 +108,25 @@ def lines(records: Iterable[Record]) -> list[Line]:
     """Runs to draw on one chart, in the order of their numbers."""
     records = sorted(records, key=lambda r: r.number)
     index = looks(r.number for r in records)
-    data, starts = (len({getattr(r, what) for r in records}) > 1 for what in ("dataset", "start"))
-    starts = starts and len({(r.name, r.dataset) for r in records}) < len(records)
+    told: dict[int, str] = {r.number: r.name for r in records}
+    if len({r.dataset for r in records}) > 1:
+        told = {r.number: f"{told[r.number]} on {r.dataset}" for r in records}
+    for more in (lambda r: f" from {r.start}", _settings(records)):  # no longer than it takes to tell the runs apart
+        if len(set(told.values())) < len(records) and len({more(r) for r in records}) > 1:
+            told = {r.number: told[r.number] + more(r) for r in records}
+    return [Line(r.number, told[r.number], Curve.of(r), index[r.number]) for r in records]
 
-    def name(r: Record) -> str:  # no longer than it takes to tell the runs apart
-        return r.name + f" on {r.dataset}" * data + f" from {r.start}" * starts
 
-    return [Line(r.number, name(r), Curve.of(r), index[r.number]) for r in records]
+def _settings(records: Sequence[Record]) -> Callable[[Record], str]:
+    """What tells a run's settings from the others', such as ", learning rate 0.003"."""
+    kept = {r.number: {**r.choices.get("training", {}), "seed": r.choices.get("seed")} for r in records}
+    names = [n for n in next(iter(kept.values()), {}) if len({str(k.get(n)) for k in kept.values()}) > 1]
+
+    def said(r: Record) -> str:
+        values = ((n.replace("_", " "), kept[r.number].get(n)) for n in names)
+        return "".join(f", {n} {'recommended' if v is None else v}" for n, v in values)
+
+    return said
 
 
 def describe(drawn: Sequence[Line]) -> str:

@@ -17,7 +17,7 @@ import contextlib
 import json
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +25,6 @@ import ipywidgets as W
 
 from ..catalogue import techniques
 from ..technique import needs_of
-from ..training import Training
 from . import chart, tables
 from .choosing import Choosing
 from .counting import Counter
@@ -35,6 +34,7 @@ from .past import Past
 from .plan import SCRATCH
 from .record import Record
 from .session import Listener, Session
+from .warm import warm
 from .watching import Watching
 
 if TYPE_CHECKING:
@@ -43,21 +43,6 @@ if TYPE_CHECKING:
 
 def _offered(kind: str) -> list[str]:
     return [name for name, entry in techniques().items() if entry.cls and entry.needs.kind == kind]
-
-
-def warm_up() -> None:
-    """Load what the first run would wait for: torch's optimisers take a second to import, the first picture half."""
-    from torch import nn, zeros
-
-    from ..training import make_optimizer
-
-    weight = nn.Parameter(zeros(2, 2))
-    weight.grad = zeros(2, 2)
-    make_optimizer([("weight", weight)], Training()).step()
-    chart.png(chart.Curve([1, 2], [1.0, 0.5], [0, 2], [1.0, 0.5], 0.1, 2))
-
-
-_warm = cache(lambda: threading.Thread(target=warm_up, daemon=True, name="llmlab-warm-up").start())
 
 
 class Lab(Listener):
@@ -244,7 +229,7 @@ class Lab(Listener):
     # -- the face ----------------------------------------------------------------------------------------------
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
-        _warm()
+        warm()
         if not self._displayed:
             self._displayed = True
             self._count()

@@ -14,7 +14,7 @@ from llmlab.pretrained.recipes import RECIPES
 from llmlab.surgery import named_parameters
 from llmlab.tokenizer import Tokenizer
 
-CONFIG = ModelConfig(vocab_size=330, context=32, layers=2, heads=2, width=16)
+CONFIG = ModelConfig(vocab_size=330, context=32, layers=2, heads=2, width=16, positions="learned")
 
 
 def logits(model):

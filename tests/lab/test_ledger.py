@@ -86,6 +86,17 @@ def test_runs_that_differ_in_their_start_alone_are_told_apart(trained: Lab) -> N
     assert [line.name for line in chart.lines([first])] == ["CLM"]
 
 
+def test_runs_that_differ_in_a_setting_alone_are_told_apart(trained: Lab) -> None:
+    record = trained.session.records[0]
+    rates = (None, 0.01, 0.001)
+    runs = [
+        replace(record, number=i, choices=record.choices | {"training": {"steps": 4, "learning_rate": rate}})
+        for i, rate in enumerate(rates)
+    ]
+    ends = ["learning rate recommended", "learning rate 0.01", "learning rate 0.001"]
+    assert [line.name for line in chart.lines(runs)] == [f"{record.name}, {end}" for end in ends]
+
+
 def test_a_run_of_elsewhere_is_one_line(trained: Lab) -> None:
     for asked, line in ((99, "there is no run 99: there are 1, 2"), (object(), "there is no such run in this panel")):
         with pytest.raises(ValueError, match=line):
