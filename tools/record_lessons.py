@@ -1,0 +1,58 @@
+"""Record the longer run that each lesson offers for replay: `python tools/record_lessons.py [LESSON …]`, default all.
+
+A lesson's cells run as far as its panel, then the choices below, and what was seen goes to course/recordings/.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+COURSE = Path(__file__).resolve().parents[1] / "course"
+
+# lesson -> what is chosen in its panel
+LONGER = {
+    "01_start_here": 'lab.choose("clm").set(data="stories", start="scratch", steps=300, evaluate_every=30)',
+    "21_clm": 'lab.choose("clm", window=128).set(data="stories", start="scratch", steps=500, evaluate_every=50)',
+    "22_mlm": 'lab.choose("mlm", window=128).set(data="stories", start="scratch", steps=400, evaluate_every=40)',
+    "31_sft": 'lab.choose("sft").set(data="dates into French", start="tiny-gpt", steps=400, evaluate_every=40)',
+    "42_lora": 'lab.choose("lora", rank=16, targets="query, kv.key, kv.value, out, up, down")'
+    '.set(data="dates into French", start="tiny-gpt", steps=600, evaluate_every=50)',
+}
+
+
+def record(lesson: str, choices: str) -> Path:
+    """Run it and write the recording."""
+    import nbformat
+    from nbclient import NotebookClient
+
+    notebook: Any = nbformat.read(COURSE / f"{lesson}.ipynb", as_version=4)
+    panel = next(
+        i for i, c in enumerate(notebook.cells) if c.cell_type == "code" and c.source.strip().endswith("\nlab")
+    )
+    target = Path("recordings") / f"{lesson}.json"
+    last = f'{choices}\nlab.run()\nprint(lab.status, lab.share("{target.as_posix()}"))'
+    notebook.cells = [*notebook.cells[: panel + 1], nbformat.v4.new_code_cell(last)]
+    (COURSE / target).parent.mkdir(exist_ok=True)
+    NotebookClient(
+        notebook, timeout=1800, kernel_name="python3", resources={"metadata": {"path": str(COURSE)}}
+    ).execute()
+    print("".join(o.get("text", "") for o in notebook.cells[-1].outputs).strip(), flush=True)
+    return COURSE / target
+
+
+def main() -> int:
+    """Record the lessons named."""
+    parser = argparse.ArgumentParser(description="Record the longer run of each lesson.")
+    parser.add_argument("lessons", nargs="*", choices=[*LONGER, []], help="default: all")
+    os.environ.setdefault("OMP_NUM_THREADS", "2")
+    for lesson in parser.parse_args().lessons or LONGER:
+        record(lesson, LONGER[lesson])
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
