@@ -189,7 +189,7 @@ def _draw_all(axes: Any, drawn: Sequence[Line]) -> None:
     top, lowest, ends = 0.0, 0.0, []
     for floor in dict.fromkeys(line.curve.floor for line in drawn):
         if floor is not None:
-            _draw_floor(axes, floor)
+            _draw_floor(axes, floor, [line.curve for line in drawn])
             lowest = min(lowest, floor)
     for line in drawn:
         curve, index = line.curve, line.index
@@ -243,11 +243,22 @@ def _legend(line: Line) -> str:
     return f"{line.number}  {name}"
 
 
-def _draw_floor(axes: Any, floor: float) -> None:
+def _draw_floor(axes: Any, floor: float, curves: Sequence[Curve]) -> None:
+    """The floor's line, and its name where the curves leave most room above it."""
     axes.axhline(floor, color=GREEN, linewidth=2, linestyle=(0, (6, 2, 1, 2)), zorder=2)
+    end = max(1, *(curve.end for curve in curves))
+    points = [
+        (x / end, y)
+        for c in curves
+        for x, y in (*zip(c.steps, c.losses, strict=True), *zip(c.measured_at, c.measured, strict=True))
+    ]
+
+    def room(left: float) -> float:
+        return min((y - floor for x, y in points if left - 0.03 <= x <= left + 0.25), default=math.inf)
+
     axes.annotate(
         f"floor {floor:.2f}",
-        (0, floor),  # on the left: a good model's curve comes close on the right
+        (max((0.0, 0.4, 0.75), key=room), floor),
         xycoords=("axes fraction", "data"),
         xytext=(5, 4),
         textcoords="offset points",
@@ -259,7 +270,7 @@ def _draw_floor(axes: Any, floor: float) -> None:
 def _draw(axes: Any, curve: Curve, hint: str) -> None:
     axes.set_xlim(0, max(1, curve.end))
     if curve.floor is not None:
-        _draw_floor(axes, curve.floor)
+        _draw_floor(axes, curve.floor, [curve])
     if curve.losses:
         axes.plot(curve.steps, curve.losses, color=SKY, alpha=0.6, linewidth=1.2, zorder=3)
         axes.plot(curve.steps, smooth(curve.losses), color=BLUE, linewidth=2.8, label="training", zorder=4)
