@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 import shlex
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import llmlab
 from llmlab.catalogue import techniques
 from llmlab.cli import app
+from llmlab.pretrained import HERE
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
 
@@ -38,3 +40,16 @@ def test_the_python_uses_public_names_alone():
         for node in ast.walk(ast.parse(block)):
             if isinstance(node, ast.ImportFrom) and node.module == "llmlab":
                 assert {alias.name for alias in node.names} <= set(llmlab.__all__)
+
+
+def test_the_table_of_base_models_is_what_their_cards_say():
+    rows = re.findall(
+        r"^\| `(tiny-\w+)` \| .+? \| ([\d,]+) \| ([\d,]+) \| loss ([\d.]+), (\w+) ([\d.]+) \|$", README, re.M
+    )
+    cards = {path.parent.name: json.loads(path.read_text()) for path in HERE.glob("*/card.json")}
+    assert {row[0] for row in rows} == set(cards)
+    for name, parameters, tokens, loss, other, value in rows:
+        card = cards[name]
+        assert (parameters, tokens) == (f"{card['parameters']:,}", f"{card['tokens']:,}")
+        found = card["validation"]
+        assert (loss, value) == (f"{found['loss']:.3f}", f"{found[other]:.3f}")
