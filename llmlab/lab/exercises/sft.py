@@ -68,20 +68,24 @@ def _explain(row: list[int], want: list[int], response: list[int], eos: int) -> 
     if row == want:
         return
     need(
+        learnt != [*response, eos] or row[-1] != eos or want[-1] == eos,
+        "the padding stands on the left, and belongs on the right, behind the end mark",
+    )
+    need(
         learnt != [*response, eos], "the right labels at the wrong places: the last token of the prompt predicts what?"
     )
     need(learnt != response or not response, "the end mark is not learnt: where would the model learn to stop?")
     need(len(learnt) <= len(response) + 1, f"more labels count than should: prompt and padding are {IGNORE}")
 
 
-@exercise("sft.3", expects="a function packed(lengths, T)")
+@exercise("sft.3", expects="a function packed_mask(lengths, T)")
 def packed_mask(answer: Any) -> str:
     """Block-diagonal and causal; what is left of the row sees itself alone."""
     import torch
 
     for lengths, T in (([3], 3), ([2, 3], 5), ([1, 4, 2], 7), ([1, 1, 1], 3), ([2, 1], 6), ([4], 5)):
         right = _mask(lengths, T)
-        got = call(answer, lengths, T, what="packed")
+        got = call(answer, lengths, T, what="packed_mask")
         if isinstance(got, torch.Tensor) and got.shape == right.shape:
             need(got.dtype == torch.bool, "the mask holds True and False: its dtype should be torch.bool")
             need(not got.triu(1).any(), "a token sees a later one, which is the answer that it should predict")
@@ -95,7 +99,7 @@ def packed_mask(answer: Any) -> str:
                 "a position sees nothing at all, not even itself: its softmax has nothing to share out",
             )
             need(not (got & ~right).any(), "what is left of the row behind the last document should see itself alone")
-        close(got, right, "a token should see all of its own document up to itself", "packed")
+        close(got, right, "a token should see all of its own document up to itself", "packed_mask")
     return "Triangles along the diagonal: `keep` in `SFT.batches` holds the blocks, and attention is causal anyway."
 
 

@@ -46,6 +46,12 @@ def pads_masked_by_value(prompt_ids, response_ids, eos):
     return found
 
 
+def padded_left(prompt_ids, response_ids, eos):
+    rows = [[IGNORE] * (len(x) - 1) + y + [eos] for x, y in zip(prompt_ids, response_ids, strict=True)]
+    T = max(map(len, rows))
+    return torch.tensor([[IGNORE] * (T - len(row)) + row for row in rows])
+
+
 def one_row(prompt_ids, response_ids, eos):
     return torch.tensor([IGNORE] * (len(prompt_ids[0]) - 1) + response_ids[0] + [eos])
 
@@ -98,7 +104,17 @@ ANSWERS = {
     "sft.1": (19, [16, 30, 68, 65, 49, 18, "19"]),
     "sft.2": (
         labels,
-        [unshifted, endless, whole, padded_with_eos, pads_masked_by_value, one_row, in_floats, labels([[1]], [[2]], 3)],
+        [
+            unshifted,
+            endless,
+            whole,
+            padded_with_eos,
+            padded_left,
+            pads_masked_by_value,
+            one_row,
+            in_floats,
+            labels([[1]], [[2]], 3),
+        ],
     ),
     "sft.3": (
         packed,
