@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Mapping
@@ -121,6 +122,10 @@ class Session(Choices):
             told, work = make()
             self.say(told)
             self.listener.began()
+            if "torch" in sys.modules:  # else this thread has no helpers yet, and the import would hold up the click
+                from ..speed import hand_over_cores
+
+                hand_over_cores()
             self._thread = threading.Thread(target=self._do, args=(work,), daemon=True, name="llmlab")
             self._thread.start()
         except Exception as error:

@@ -15,7 +15,7 @@ from .session import Session
 class Watching:
     """Shows a run, live or over, with those that the session has overlaid.
 
-    1. Pictures follow the run by time, not by step, and drawing takes a sixth of the time at most.
+    1. Pictures follow the run by time, not by step, and drawing takes a tenth of the time at most.
     """
 
     def __init__(self, session: Session) -> None:
@@ -53,7 +53,7 @@ class Watching:
     def show(self, record: Record, now: bool = True) -> None:
         """The run is where `record` says. `now`: there is more than a step to show; else do so when it is due."""
         since = time.monotonic() - self._drawn
-        if not now and since < max(0.25, 5 * self._cost):
+        if not now and since < max(0.25, 9 * self._cost):
             return
         began = time.monotonic()
         self.draw()
