@@ -68,7 +68,7 @@ def test_tab_reaches_every_control_in_reading_order(lesson: Lesson, panel: Panel
 
 @pytest.mark.parametrize("key", ["Enter", "Space"])
 def test_a_key_starts_a_run(lesson: Lesson, panel: Panel, key: str) -> None:
-    panel.field("Steps").fill("3")
+    panel.field("Steps").fill("30")  # long enough to be seen at work
     panel.field("Steps").press("Tab")
     panel.button("Run").focus()
     lesson.page.keyboard.press(key)
