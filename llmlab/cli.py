@@ -193,7 +193,10 @@ def chat(
         raise ValueError("--template must hold {prompt}, where the line goes")
     from .pretrained import load_model
 
-    answer = _answerer(load_model(model), max_new_tokens, temperature, top_k, top_p, seed)
+    loaded = load_model(model)
+    if loaded.config.family == "encoder":
+        raise ValueError(f'{model} is an encoder and cannot chat: llmlab generate {model} "… ___ …" fills blanks')
+    answer = _answerer(loaded, max_new_tokens, temperature, top_k, top_p, seed)
     print("Type a prompt; an empty line ends the chat.")
     while True:
         try:

@@ -1,4 +1,4 @@
-"""Filling blanks: what an encoder expects where a word is missing."""
+"""Filling blanks: what an encoder expects where a word is missing (Devlin et al. 2018, section 3.1, put to use)."""
 
 from __future__ import annotations
 
@@ -24,16 +24,18 @@ class Guess(NamedTuple):
 def fill(model: Transformer, texts: Sequence[str], best: int = 5) -> list[list[list[Guess]]]:
     """The `best` guesses for each blank of each text, likeliest first: texts -> blanks -> guesses.
 
-        fill(load("tiny-bert"), ["The dog ___ the bone."])[0][0]    # [Guess("has", 0.31), …]
+        fill(load("tiny-bert"), ["Olga has a ___ called Biscuit."])[0][0][0]    # Guess("pony", 0.11)
 
-    A blank, three underscores, is one token. ValueError for a decoder, a text without a blank or one beyond the
-    context.
+    A blank, three underscores, is one token; probabilities are shares among ordinary tokens, the special ones left
+    out. ValueError for a model that is no encoder or has no mask, a text without a blank or one beyond the context.
     """
     tok = model.tokenizer
     if model.config.family != "encoder":
         raise ValueError("only an encoder fills blanks: let a decoder continue the text")
     if tok is None:
         raise ValueError("this model has no tokenizer, so it reads no text: give it one, model.tokenizer = ...")
+    if tok.mask == tok.eos:  # as in a tokenizer from elsewhere that has no mask
+        raise ValueError("this model's tokenizer has no mask, so nothing can be hidden from it")
     if best < 1:
         raise ValueError(f"best = {best}: must be at least 1")
     ids: list[list[int]] = []
@@ -44,6 +46,8 @@ def fill(model: Transformer, texts: Sequence[str], best: int = 5) -> list[list[l
         ids.append([tok.bos, *first, *(i for part in rest for i in (tok.mask, *part)), tok.eos])
         if len(ids[-1]) > model.config.context:
             raise ValueError(f"a text of {len(ids[-1])} tokens is beyond the context of {model.config.context}")
+    if not ids:
+        return []
     tokens = pad(ids, tok.pad).to(next(model.parameters()).device)  # (B, T)
     keep = pad([[1] * len(row) for row in ids]).bool().to(tokens.device)
     where = (tokens == tok.mask) & keep

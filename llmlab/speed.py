@@ -16,9 +16,8 @@ import torch
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
 
 
-@lru_cache(maxsize=1)
 def tune_process() -> bool:
-    """Once a process: keep freed memory for the next step, and treat numbers below 1e-38 as zero.
+    """Keep freed memory for the next step, and treat numbers below 1e-38 as zero: that is each thread's own setting.
 
     glibc gives each large tensor back to the system and asks for fresh pages again, which costs a tenth
     of a training step. Returns whether anything was set.
@@ -26,8 +25,14 @@ def tune_process() -> bool:
     if os.environ.get("LLMLAB_TUNE") == "0":
         return False
     torch.set_flush_denormal(True)
+    _keep_memory()
+    return True
+
+
+@lru_cache(maxsize=1)
+def _keep_memory() -> None:
     if platform.libc_ver()[0] != "glibc":
-        return True
+        return
     try:
         libc = ctypes.CDLL("libc.so.6")
         libc.mallopt(_M_MMAP_THRESHOLD, 1 << 30)
@@ -35,7 +40,6 @@ def tune_process() -> bool:
         libc.mallopt(_M_TOP_PAD, 64 << 20)
     except (OSError, AttributeError):
         pass  # a system without it trains a little slower
-    return True
 
 
 def hand_over_cores() -> None:

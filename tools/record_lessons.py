@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-COURSE = Path(__file__).resolve().parents[1] / "course"
+from refresh_notebooks import COURSE, run
 
 # lesson -> what is chosen in its panel
 LONGER = {
@@ -27,7 +27,6 @@ LONGER = {
 def record(lesson: str, choices: str) -> Path:
     """Run it and write the recording."""
     import nbformat
-    from nbclient import NotebookClient
 
     notebook: Any = nbformat.read(COURSE / f"{lesson}.ipynb", as_version=4)
     panel = next(
@@ -37,9 +36,7 @@ def record(lesson: str, choices: str) -> Path:
     last = f'{choices}\nlab.run()\nprint(lab.status, lab.share("{target.as_posix()}"))'
     notebook.cells = [*notebook.cells[: panel + 1], nbformat.v4.new_code_cell(last)]
     (COURSE / target).parent.mkdir(exist_ok=True)
-    NotebookClient(
-        notebook, timeout=1800, kernel_name="python3", resources={"metadata": {"path": str(COURSE)}}
-    ).execute()
+    run(notebook, COURSE)
     print("".join(o.get("text", "") for o in notebook.cells[-1].outputs).strip(), flush=True)
     return COURSE / target
 
@@ -47,9 +44,12 @@ def record(lesson: str, choices: str) -> Path:
 def main() -> int:
     """Record the lessons named."""
     parser = argparse.ArgumentParser(description="Record the longer run of each lesson.")
-    parser.add_argument("lessons", nargs="*", choices=[*LONGER, []], help="default: all")
+    parser.add_argument("lessons", nargs="*", metavar="LESSON", help=f"of {', '.join(LONGER)}; default: all")
+    chosen = parser.parse_args().lessons or list(LONGER)
+    if unknown := [lesson for lesson in chosen if lesson not in LONGER]:
+        parser.error(f"no recipe for {unknown[0]}: there are {', '.join(LONGER)}")
     os.environ.setdefault("OMP_NUM_THREADS", "2")
-    for lesson in parser.parse_args().lessons or LONGER:
+    for lesson in chosen:
         record(lesson, LONGER[lesson])
     return 0
 

@@ -37,12 +37,19 @@ def clean(notebook: Any) -> None:
             output.get("data", {}).pop(WIDGET_VIEW, None)
 
 
-def execute(path: Path, timeout: int = 600) -> Any:
+def execute(path: Path) -> Any:
     """The notebook at `path` after a run, which is not stored. A failing cell raises CellExecutionError."""
     import nbformat
-    from nbclient import NotebookClient
 
     notebook = nbformat.read(path, as_version=4)
+    run(notebook, path.parent)
+    return notebook
+
+
+def run(notebook: Any, folder: Path, timeout: int = 600) -> None:
+    """Run a notebook's cells, in place, as if it stood in `folder`."""
+    from nbclient import NotebookClient
+
     # store_widget_state stays on: without it nbclient fails at an Output widget. clean() drops the state.
     NotebookClient(
         notebook,
@@ -50,9 +57,8 @@ def execute(path: Path, timeout: int = 600) -> Any:
         kernel_name=KERNELSPEC["name"],
         coalesce_streams=True,  # where a stream is cut depends on timing
         extra_arguments=["--IPKernelApp.log_level=ERROR"],  # it warns that a local kernel is not encrypted
-        resources={"metadata": {"path": str(path.parent)}},
+        resources={"metadata": {"path": str(folder)}},
     ).execute()
-    return notebook
 
 
 def refresh(path: Path) -> str:

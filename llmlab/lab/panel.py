@@ -75,8 +75,8 @@ class Lab(Listener):
             {"steps": 60, "evaluate_batches": 4, **training},
             seed,
             config,
-            samples,
-            self,
+            samples=samples,
+            listener=self,
         )
         self.name, self._displayed, self._clicks = name, False, threading.RLock()
         self._back_to_run = False  # where the focus goes when the run is over; elsewhere somebody may be typing

@@ -67,7 +67,7 @@ class Plan:
             made = [each(**values) for each, values in self.techniques.items()]
             hooks = Hooks(made)
             asked = [t for t in made if type(t) is cls]
-            check_company(asked, hooks, self.family, [c for c in self.corpus.columns if c != "nats"])
+            check_company(asked, hooks, self.family, self.corpus.columns)
         except (ValueError, TypeError) as error:
             return str(error)
         return None

@@ -11,7 +11,7 @@ import json
 import sys
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -51,21 +51,10 @@ class Listener:
 
 
 class Session(Choices):
-    """Choices and runs."""
+    """Choices, made of what `Choices` is made of, and runs."""
 
-    def __init__(
-        self,
-        objectives: Iterable[Any],
-        adaptations: Iterable[Any],
-        data: Iterable[Any] | Mapping[str, Any],
-        start: Iterable[str] | Mapping[str, Any],
-        training: Mapping[str, Any],
-        seed: int = 0,
-        config: Any = None,
-        samples: int = 3,
-        listener: Listener | None = None,
-    ) -> None:
-        super().__init__(objectives, adaptations, data, start, training, seed, config)
+    def __init__(self, *offered: Any, samples: int = 3, listener: Listener | None = None) -> None:
+        super().__init__(*offered)
         self.sampled, self.listener = samples, listener or Listener()
         self.status, self.error, self.last = "", None, None
         self.overlaid: list[int] = []  # numbers of the runs that stand on the chart beside the one shown

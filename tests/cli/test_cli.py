@@ -170,3 +170,12 @@ def test_lessons_are_copied_once_and_never_overwritten(tmp_path):
     lesson = next(there.glob("*.ipynb"))
     lesson.write_text("mine")
     assert copy_lessons(there) == 0 and lesson.read_text() == "mine"
+
+
+def test_an_encoder_fills_blanks_and_does_not_chat(cli):
+    status, out, err = cli("generate", "tiny-bert", "Olga has a ___ called ___.")
+    assert status == 0 and not err and [line[:8] for line in out.splitlines()] == ["blank 1:", "blank 2:"]
+    status, out, err = cli("generate", "tiny-bert", "no blank")
+    assert status == 1 and not out and err.count("\n") == 1 and "put ___ where a word is missing" in err
+    status, out, err = cli("chat", "tiny-bert", lines="hello\n")
+    assert status == 1 and not out and err.count("\n") == 1 and "tiny-bert is an encoder and cannot chat" in err

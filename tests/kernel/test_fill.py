@@ -67,6 +67,16 @@ def test_what_cannot_be_filled_is_one_line(model, text, best, line):
         fill(model, [text], best)
 
 
+def test_a_tokenizer_without_a_mask_is_one_line(model, monkeypatch):
+    monkeypatch.setattr(model.tokenizer, "mask", model.tokenizer.eos)  # as one from elsewhere that has none
+    with pytest.raises(ValueError, match="this model's tokenizer has no mask"):
+        fill(model, ["a ___"])
+
+
+def test_no_text_has_no_blank(model):
+    assert fill(model, []) == []
+
+
 def test_a_decoder_continues_instead(model):
     with pytest.raises(ValueError, match="only an encoder fills blanks"):
         fill(Transformer(ModelConfig(vocab_size=64, context=16, layers=1, heads=2, width=16)), ["a ___"])

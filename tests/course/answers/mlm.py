@@ -18,14 +18,15 @@ def logp(model, tokens, place, wanted):
         return model.logits(model(torch.tensor([tokens])))[0, place].log_softmax(-1)[wanted]
 
 
+def hidden_one_by_one(model, tokens, places):
+    """Sum of log p of the tokens at `places`, each hidden alone."""
+    mask = model.tokenizer.mask
+    return sum(logp(model, [*tokens[:t], mask, *tokens[t + 1 :]], t, tokens[t]) for t in places)
+
+
 def score(model, text):
-    tok, ids, whole = rows(model, text)
-    total = 0.0
-    for t, wanted in enumerate(ids, 1):
-        hidden = list(whole)
-        hidden[t] = tok.mask
-        total += logp(model, hidden, t, wanted)
-    return total
+    _, ids, whole = rows(model, text)
+    return hidden_one_by_one(model, whole, range(1, len(ids) + 1))
 
 
 def unhidden(model, text):
@@ -54,23 +55,13 @@ def left_only(model, text):
 
 
 def marks_too(model, text):
-    tok, _, whole = rows(model, text)
-    total = 0.0
-    for t, wanted in enumerate(whole):
-        hidden = list(whole)
-        hidden[t] = tok.mask
-        total += logp(model, hidden, t, wanted)
-    return total
+    whole = rows(model, text)[2]
+    return hidden_one_by_one(model, whole, range(len(whole)))
 
 
 def no_marks(model, text):
-    tok, ids, _ = rows(model, text)
-    total = 0.0
-    for t, wanted in enumerate(ids):
-        hidden = list(ids)
-        hidden[t] = tok.mask
-        total += logp(model, hidden, t, wanted)
-    return total
+    ids = rows(model, text)[1]
+    return hidden_one_by_one(model, ids, range(len(ids)))
 
 
 def mean(model, text):
