@@ -22,6 +22,7 @@ class Knob:
 
     def __init__(self, name: str, field: Field[Any], changed: Changed, complain: Callable[[str], None]) -> None:
         self.name, self.field, self.changed, self.complain = name, field, changed, complain
+        self.value: Any = field.default  # as shown last
         self.recommended: float | None = None
         self._quiet = False
         self.input = self._make()
@@ -88,13 +89,15 @@ class Knob:
             return
         value = self._read()
         if value is _BAD:
-            self.complain(f"Error: {label(self.name).lower()} {self.input.value!r} is no number; it stays as it was.")
+            wrong = self.input.value
+            self.show(self.value, self.recommended)
+            self.complain(f"Error: {label(self.name).lower()} {wrong!r} is no number; it stays as it was.")
         else:
             self.changed(self.name, value)
 
     def show(self, value: Any, recommended: float | None = None) -> None:
         """Show a value; `recommended` stands in grey where none is given."""
-        self._quiet, self.recommended = True, recommended
+        self._quiet, self.value, self.recommended = True, value, recommended
         try:
             text = isinstance(self.input, W.Text) and not isinstance(self.field.default, str)
             self.input.value = write(value) if text else value

@@ -73,8 +73,10 @@ def test_a_wrong_choice_says_so_and_changes_nothing(change: Any, message: str) -
 
 def test_a_text_that_is_no_number_is_a_line_in_the_panel() -> None:
     lab = make()
-    lab.choosing.training["learning_rate"].input.value = "fast"
+    field = lab.choosing.training["learning_rate"].input
+    field.value = "fast"
     assert lab.status == "Error: learning rate 'fast' is no number; it stays as it was."
+    assert field.value == ""  # what is shown is what would run
     assert 'role="status"' in lab._status.value and "llmlab-error" in lab._status.value
 
 
