@@ -25,7 +25,7 @@ from .parameters import Parameters, parameter_table
 from .progress import Progress
 from .rollout import Responses
 from .seeds import derive, generator, seeded
-from .surgery import adapt, named_parameters, own, pass_on
+from .surgery import adapt, keep_originals, named_parameters, own, pass_on
 from .technique import FAMILIES, needs_of, values
 from .tokenizer import Tokenizer
 from .training import Training, recommended_rate
@@ -43,6 +43,10 @@ class Kernel:
     @hookimpl(trylast=True)
     def examples(self, run: Run, split: str) -> Sequence[dict[str, Any]]:
         return run.corpus[split]
+
+
+def _knobs(technique: Any) -> dict[str, Any]:
+    return values(technique) if hasattr(technique, "__dataclass_fields__") else {}
 
 
 class State(dict[str, dict[str, Any]]):
@@ -152,19 +156,26 @@ class Run:
         for t in ranked:
             strict = needs_of(t).kind == "adaptation"
             build = lambda t=t: self.hooks.only(t, "adapt_model", model=self.model)  # noqa: E731
-            knobs = values(t) if hasattr(t, "__dataclass_fields__") else {}
-            adapt(self.model, needs_of(t).name, knobs, strict, self.seed, build)
+            adapt(self.model, needs_of(t).name, _knobs(t), strict, self.seed, build)
         self.model.to(self.device)
         listed = {needs_of(t).name for t in self.techniques}
-        foreign = {
-            name for owner, a in self.model.adaptations.items() if owner not in listed for name in a["parameters"]
-        }
+        others = [a for owner, a in self.model.adaptations.items() if owner not in listed]
+        foreign = {name for a in others for name in (*a["parameters"], *a["originals"])}
         for name, parameter in named_parameters(self.model):
             votes = self.hooks.call("trains", name=name, parameter=parameter)
             parameter.requires_grad_(name not in foreign and (any(votes) or not votes))
         if not any(p.requires_grad for p in self.model.parameters()):
             raise ValueError("nothing would train: every technique votes to freeze every parameter of this model")
+        self._keep_originals()
         own(self.model)
+
+    def _keep_originals(self) -> None:
+        """Let the model remember what its own tensors are that an adaptation asks to train."""
+        parameters = dict(named_parameters(self.model))
+        for t in self.techniques:
+            if needs_of(t).kind == "adaptation":
+                asks = lambda n, t=t: any(self.hooks.only(t, "trains", name=n, parameter=parameters[n]))  # noqa: E731
+                keep_originals(self.model, needs_of(t).name, _knobs(t), asks)
 
     # -- data --------------------------------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ name whatever is wrapped around it, and techniques find the same layers in any o
 from __future__ import annotations
 
 import difflib
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
@@ -110,10 +111,14 @@ def _rank(wrapper: Wrapper) -> tuple[int, str]:
 
 
 def _suggest(target: str, model: nn.Module) -> str:
-    names = sorted({path.rsplit(".", 1)[-1] for path, *_ in named_layers(model)} - set("0123456789"))
-    names = [name for name in names if not name.isdigit()]
-    near = difflib.get_close_matches(target, names, 1)
-    return f"did you mean {near[0]!r}?" if near else f"this model has {', '.join(names)}"
+    """The nearest name, or the layers with a matrix that this model has most of: those of its blocks."""
+    layers = [(path.rsplit(".", 1)[-1], unwrap(getattr(holder, name))) for path, holder, name in named_layers(model)]
+    layers = [(name, layer) for name, layer in layers if not name.isdigit()]
+    near = difflib.get_close_matches(target.rsplit(".", 1)[-1], sorted({name for name, _ in layers}), 1)
+    if near:
+        return f"did you mean {near[0]!r}?"
+    matrices = Counter(n for n, m in layers if isinstance(w := getattr(m, "weight", None), Tensor) and w.dim() == 2)
+    return f"this model has {', '.join(name for name, _ in matrices.most_common(6))} and others"
 
 
 def adapt(
@@ -142,13 +147,28 @@ def adapt(
             module.owner = name
     added = [n for n, _ in named_parameters(model) if n not in before]
     if added:
-        model.adaptations[name] = {"knobs": knobs, "parameters": added}
+        model.adaptations[name] = {"knobs": knobs, "parameters": added, "originals": {}}
+
+
+def keep_originals(model: Transformer, name: str, knobs: dict[str, Any], trained: Callable[[str], bool]) -> None:
+    """Note what the model's own tensors are before the adaptation `name` trains them, so that `detach` undoes it.
+
+    `trained(parameter name)` says which it trains. Nothing is copied here: `own` then clones what trains, and the
+    originals go on sharing the storage of the model that was passed on.
+    """
+    added = {p for a in model.adaptations.values() for p in a["parameters"]}
+    entry = model.adaptations.get(name, {"knobs": knobs, "parameters": [], "originals": {}})
+    for n, parameter in named_parameters(model):
+        if parameter.requires_grad and n not in added and n not in entry["originals"] and trained(n):
+            entry["originals"][n] = parameter.data
+            model.adaptations[name], model.lent = entry, True
 
 
 def pass_on(model: Transformer) -> Transformer:
     """A model of its own structure that shares every tensor with `model`; `own` clones those that will train."""
     memo: dict[int, Any] = {id(p): nn.Parameter(p.data, requires_grad=p.requires_grad) for p in model.parameters()}
     memo |= {id(b): b for b in model.buffers()}
+    memo |= {id(t): t for a in model.adaptations.values() for t in a["originals"].values()}
     memo[id(model.tokenizer)] = model.tokenizer
     copy = deepcopy(model, memo)
     _remove(copy, lambda wrapper: wrapper.base if wrapper.temporary else None)
@@ -168,25 +188,39 @@ def own(model: Transformer) -> None:
 def merge(model: Transformer, *names: str) -> Transformer:
     """A model with the weight updates of `names` (default: of every adaptation) folded in, W + ΔW.
 
-    The given model does not change. ValueError where a technique is no change of a weight.
+    Tensors of the model's own that they trained stay as they are: they are weights already. The given model does not
+    change. ValueError where a technique is no change of a weight.
     """
     return _strip(model, names, lambda wrapper: wrapper.merged())
 
 
 def detach(model: Transformer, *names: str) -> Transformer:
-    """A model without the wrappers of `names` (default: of every adaptation); the layers inside are as they were."""
-    return _strip(model, names, lambda wrapper: wrapper.base)
+    """A model without the wrappers of `names` (default: of every adaptation); the layers inside are as they were.
+
+    So are the tensors of the model's own that they trained. One that several adaptations trained goes back to what
+    it was before the first of those that are taken off.
+    """
+    return _strip(model, names, lambda wrapper: wrapper.base, undo=True)
 
 
-def _strip(model: Transformer, names: Sequence[str], inside: Callable[[Wrapper], nn.Module]) -> Transformer:
+def _strip(
+    model: Transformer, names: Sequence[str], inside: Callable[[Wrapper], nn.Module], undo: bool = False
+) -> Transformer:
     unknown = [n for n in names if n not in model.adaptations]
     if unknown:
         raise ValueError(f"the model carries no {unknown[0]!r}: it has {', '.join(model.adaptations) or 'nothing'}")
     copy = pass_on(model)
+    off = [a for n, a in copy.adaptations.items() if not names or n in names]
     _remove(copy, lambda wrapper: inside(wrapper) if not names or wrapper.owner in names else None)
+    left = dict(named_parameters(copy))
+    for adaptation in reversed(off) if undo else ():  # the earliest has the last word
+        for n, original in adaptation["originals"].items():
+            left[n].data = original.to(left[n])
     _untie(copy)
-    left = {n for n, _ in named_parameters(copy)}
-    copy.adaptations = {n: a for n, a in copy.adaptations.items() if any(p in left for p in a["parameters"])}
+    for adaptation in off:
+        adaptation["originals"] = {}
+    stays = lambda a: not any(a is o for o in off) or any(p in left for p in a["parameters"])  # noqa: E731
+    copy.adaptations = {n: a for n, a in copy.adaptations.items() if stays(a)}
     return copy
 
 

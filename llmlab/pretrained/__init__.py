@@ -1,7 +1,8 @@
 """Models to start from: bundled ones by name, run folders, and folders in Hugging Face's layout.
 
 A model folder holds `model.safetensors`, `config.json` (its shape, and what techniques built into it) and
-`tokenizer.json`. Weights are stored under plain names, in bfloat16 if the config says so.
+`tokenizer.json`. Weights are stored under plain names, in bfloat16 if the config says so; what a tensor was before an
+adaptation trained it, under "before <adaptation>: <name>".
 """
 
 from __future__ import annotations
@@ -62,8 +63,10 @@ def load_model(name: str | Path, techniques: Iterable[Any] = ()) -> Transformer:
         raise ValueError(f"{folder / CONFIG} describes no model: it lacks the key 'model'")
     model = Transformer(ModelConfig.from_dict(described["model"]))
     model.tokenizer = Tokenizer.load(folder / TOKENIZER) if (folder / TOKENIZER).is_file() else None
+    weights = _read(folder / WEIGHTS)
     _rebuild(model, described.get("adaptations", {}), {needs_of(t).name: t for t in techniques})
-    _fill(model, _read(folder / WEIGHTS), folder)
+    _take_originals(model, weights)
+    _fill(model, weights, folder)
     model.source = str(name)
     return model.eval()
 
@@ -80,10 +83,23 @@ def _read(path: Path) -> dict[str, Tensor]:
 def _rebuild(model: Transformer, adaptations: dict[str, Any], given: dict[str, Any]) -> None:
     """Let the techniques that built into the model do so again, before its weights are read."""
     for name, had in adaptations.items():
+        if not had["parameters"]:  # it trained what was there
+            model.adaptations[name] = {**had, "originals": {}}
+            continue
         technique = given[name] if name in given else find(name)(**had["knobs"])
         hooks = Hooks([technique])
         build = lambda h=hooks, t=technique: h.only(t, "adapt_model", model=model)  # noqa: E731
         adapt(model, needs_of(technique).name, had["knobs"], True, 0, build)
+
+
+def _take_originals(model: Transformer, weights: dict[str, Tensor]) -> None:
+    for owner, adaptation in model.adaptations.items():
+        for key in [k for k in weights if k.startswith(_before(owner, ""))]:
+            adaptation["originals"][key.removeprefix(_before(owner, ""))] = weights.pop(key)
+
+
+def _before(owner: str, name: str) -> str:
+    return f"before {owner}: {name}"
 
 
 def _fill(model: Transformer, weights: dict[str, Tensor], folder: Path) -> None:
@@ -102,7 +118,12 @@ def _fill(model: Transformer, weights: dict[str, Tensor], folder: Path) -> None:
 def save_model(model: Transformer, folder: Path, dtype: torch.dtype | None = None) -> None:
     """Write a model folder, each file whole or not at all; `dtype` torch.bfloat16 halves its size."""
     weights = {n: p.detach().to("cpu", dtype).contiguous().clone() for n, p in named_parameters(model)}
-    described = {"model": model.config.to_dict(), "adaptations": model.adaptations}
+    built = {}
+    for owner, adaptation in model.adaptations.items():
+        built[owner] = {key: value for key, value in adaptation.items() if key != "originals"}
+        for n, t in adaptation["originals"].items():
+            weights[_before(owner, n)] = t.to("cpu", dtype).contiguous().clone()
+    described = {"model": model.config.to_dict(), "adaptations": built}
     write_atomic(folder / CONFIG, json.dumps(described, indent=2) + "\n")
     if model.tokenizer is not None:
         write_atomic(folder / TOKENIZER, model.tokenizer.to_json())

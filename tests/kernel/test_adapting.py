@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from llmlab import Run, Training, detach, merge
+from llmlab.pretrained import load_model
 from llmlab.surgery import (
     Wrapper,
     named_parameters,
@@ -235,6 +236,9 @@ def test_adaptations_a_run_does_not_list_stay_frozen(texts, tiny):
     assert not [n for n in trained(later) if "adapter_" in n] and "decoder.norm.weight" in trained(later)
     biased = new(texts, tiny, Biases(), model=first.model)  # votes for every bias, an adapter's too
     assert not [n for n in trained(biased) if "adapter_" in n]
+    after = trained(new(texts, tiny, model=biased.model))  # what it trained is its own, too, until it is merged
+    assert not [n for n in after if n.endswith(".bias")] and "decoder.norm.weight" in after
+    assert "decoder.norm.bias" in trained(new(texts, tiny, model=merge(biased.model, "biases")))
 
 
 def test_untouched_tensors_stay_bit_for_bit(texts, tiny):
@@ -261,6 +265,98 @@ def test_merge_equals_the_adapted_model_and_detach_the_base(texts, tiny):
         merge(run.model)
     with pytest.raises(ValueError, match="carries no 'prefix': it has lora, adapt"):
         detach(run.model, "prefix")
+
+
+def values_of(model):
+    return {n: p.detach().clone() for n, p in named_parameters(model)}
+
+
+def equal(model, values):
+    mine = dict(named_parameters(model))
+    return mine.keys() == values.keys() and all(torch.equal(p, values[n]) for n, p in mine.items())
+
+
+@pytest.mark.parametrize("fresh", [False, True], ids=["given", "built here"])
+def test_detach_undoes_what_an_adaptation_trained_of_the_models_own(fresh, texts, tiny):
+    base = None if fresh else new(texts, tiny).fit()
+    run = new(texts, tiny, Biases(), LoRA(), model=base and base.model)
+    before = {n: t for n, t in values_of(run.model).items() if ".lora_" not in n}
+    run.fit()
+    assert not equal(detach(run.model, "lora"), before) and list(detach(run.model, "lora").adaptations) == ["biases"]
+    assert equal(detach(run.model), before) and not detach(run.model).adaptations
+    assert any(not torch.equal(p, before[n]) for n, p in named_parameters(run.model) if n in before)
+
+
+def test_what_is_remembered_is_shared_not_copied(texts, tiny):
+    base = new(texts, tiny).fit()
+    run = new(texts, tiny, Biases(), model=base.model).fit()
+    given, originals = dict(named_parameters(base.model)), run.model.adaptations["biases"]["originals"]
+    assert set(originals) == trained(run)
+    later = new(texts, tiny, LoRA(), model=run.model).fit()
+    for model in (run.model, later.model):
+        kept = model.adaptations["biases"]["originals"]
+        assert all(t.data_ptr() == given[n].data_ptr() for n, t in kept.items())
+    before = values_of(base.model)
+    new(texts, tiny, model=detach(later.model)).fit()  # trains on from what it shares
+    base.fit(2)
+    assert equal(detach(later.model), before)
+
+
+def test_it_is_remembered_over_runs_folders_and_devices(texts, tiny, tmp_path):
+    base = new(texts, tiny).fit()
+    before = values_of(base.model)
+    first = new(texts, tiny, Biases(), model=base.model).fit()
+    again = new(texts, tiny, Biases(), LoRA(), model=first.model).fit()
+    assert equal(detach(again.model), before)
+    again.save(tmp_path / "run")
+    loaded = load_model(tmp_path / "run")
+    assert equal(loaded, values_of(again.model)) and equal(detach(loaded), before)
+    on = new(texts, tiny, Biases(), LoRA(), model=loaded).fit()
+    assert equal(detach(on.model), before) and not equal(detach(on.model, "lora"), before)
+    doubled = detach(on.model.double())
+    assert equal(doubled, {n: t.double() for n, t in before.items()})
+
+
+def test_of_two_adaptations_that_trained_a_tensor_the_later_goes_back_to_the_earlier(texts, tiny):
+    @technique(kind="adaptation")
+    class Norms:
+        @hookimpl
+        def trains(self, name):
+            return ".norm" in name
+
+    base = new(texts, tiny).fit()
+    first = new(texts, tiny, Biases(), model=base.model).fit()
+    between = values_of(first.model)
+    both = new(texts, tiny, Biases(), Norms(), model=first.model).fit()
+    back = {n: p for n, p in named_parameters(detach(both.model, "norms")) if ".norm" in n}
+    assert back and all(torch.equal(p, between[n]) for n, p in back.items())
+    for names in ([], ["biases", "norms"], ["norms", "biases"]):
+        assert equal(detach(both.model, *names), values_of(base.model))
+
+
+def test_merging_keeps_what_is_a_weight_already(texts, tiny):
+    run = new(texts, tiny, Biases(), LoRA()).fit()
+    merged = merge(run.model)
+    assert not merged.adaptations
+    biases = {n: p for n, p in named_parameters(merged) if n.endswith(".bias")}
+    assert biases and all(torch.equal(p, dict(named_parameters(run.model))[n]) for n, p in biases.items())
+    tokens = torch.randint(0, 100, (2, 12))
+    assert torch.allclose(logits(merged, tokens), logits(run.model, tokens), atol=1e-5)
+    assert trained(new(texts, tiny, Biases(), model=merge(run.model, "biases"))) == set(biases)
+
+
+def test_an_adaptation_that_adds_nothing_is_known_too(texts, tiny):
+    @technique(kind="adaptation")
+    class Some:
+        end: str = knob(".bias", "Which.")
+
+        @hookimpl
+        def trains(self, name):
+            return name.endswith(self.end)
+
+    run = new(texts, tiny, Some()).fit()
+    with pytest.raises(ValueError, match=r"already carries some\(end='.bias'\).*this run asks some\(end='.weight'\)"):
+        new(texts, tiny, Some(end=".weight"), model=run.model)
 
 
 def test_merged_model_can_be_adapted_anew(texts, tiny):
