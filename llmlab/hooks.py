@@ -105,6 +105,8 @@ class Hooks:
         if frames:  # the innermost: an error also passes through the wrappers around it
             frame, line = frames[-1]
             name, file = owners[frame.f_code], os.path.basename(frame.f_code.co_filename)
+            if str(error).startswith(f"{name}."):
+                return  # it names a knob or the data, and the way out: nothing to mend in the plugin
             error.add_note(f"raised by {name} in hook {hook} ({file}, line {line}): mend it there, or leave {name} out")
 
     def _trace(self) -> None:

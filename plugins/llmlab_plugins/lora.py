@@ -54,7 +54,9 @@ class LoRA:
     """Train a low-rank update of chosen weight matrices; freeze everything else."""
 
     rank: int = knob(8, "Rank r of the update.", low=1, high=256, log=True)
-    alpha: float = knob(16.0, "Scale α; the update is multiplied by α / r.", low=0.01, high=1024.0, log=True)
+    alpha: float = knob(
+        16.0, "Scale α; the update is multiplied by α / r, with rslora by α / √r.", low=0.01, high=1024.0, log=True
+    )
     targets: str = knob("query, kv.value", "Linear layers to adapt, by the end of their path.")
     dropout: float = knob(0.0, "Dropout on the update's input.", low=0.0, high=0.9)
     rslora: bool = knob(False, "Scale by α / √r instead of α / r.")
@@ -65,13 +67,18 @@ class LoRA:
 
         def wrap(layer: nn.Module) -> Wrapper:
             if not isinstance(layer, nn.Linear):
-                raise ValueError(f"LoRA.targets = {self.targets!r}: {type(layer).__name__} is no linear layer")
+                inside = [n for n, child in layer.named_children() if isinstance(child, nn.Linear)]
+                hint = f", name what is in it: {', '.join(inside)}" if inside else ""
+                raise ValueError(f"{type(layer).__name__} is no linear layer{hint}")
             return LoRALinear(layer, self.rank, scale, self.dropout)
 
         targets = [t.strip() for t in self.targets.split(",") if t.strip()]
-        if not targets:
-            raise ValueError(f"LoRA.targets = {self.targets!r}: name at least one layer, such as query")
-        replace_modules(model, targets, wrap)
+        try:
+            if not targets:
+                raise ValueError("name at least one layer, such as query")
+            replace_modules(model, targets, wrap)
+        except ValueError as error:
+            raise ValueError(f"LoRA.targets = {self.targets!r}: {error}") from None
 
     @hookimpl
     def trains(self, name: str) -> bool:

@@ -143,6 +143,17 @@ def test_an_error_names_technique_hook_and_way_out(hook, texts, tiny):
     assert "leave Bad out" in note
 
 
+def test_a_complaint_about_a_knob_blames_no_file(texts, tiny):
+    class Picky:
+        @hookimpl
+        def adapt_model(self, model):
+            raise ValueError("Picky.size = 7: must be even")
+
+    with pytest.raises(ValueError, match="must be even") as caught:
+        short(texts, Picky(), config=tiny)
+    assert not hasattr(caught.value, "__notes__")
+
+
 def test_blame_sees_through_a_shared_decorator(texts, tiny):
     """Two hooks under `torch.no_grad` run the same wrapper code; only the guilty one is named."""
 

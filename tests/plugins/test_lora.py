@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import pytest
 import torch
@@ -90,6 +91,42 @@ def test_merging_in_double_precision_is_exact(base):
     assert torch.allclose(logits(merge(model)), logits(model), atol=1e-12)
 
 
+def test_a_merge_leaves_its_model_as_it_was_and_detached_every_weight_is_the_bases(base):
+    """Nothing is subtracted again: the base's tensors are still there, and the update beside them."""
+    run = tune(base)
+    before = {n: p.clone() for n, p in named_parameters(run.model)}
+    folded = dict(named_parameters(merge(run.model)))
+    assert all(torch.equal(p, before[n]) for n, p in named_parameters(run.model))
+    given = dict(named_parameters(base.model))
+    bare = dict(named_parameters(detach(run.model)))
+    assert bare.keys() == given.keys() == folded.keys()
+    assert all(torch.equal(p, given[n]) for n, p in bare.items())
+    changed = {n for n, p in folded.items() if not torch.equal(p, given[n])}
+    blocks = [f"decoder.blocks.{i}.attention" for i in range(TINY.layers)]
+    assert changed == {f"{b}.{t}.weight" for b in blocks for t in ("query", "kv.value")}
+
+
+def test_merged_into_a_tied_head_the_embeddings_stay(base):
+    run = tune(base, targets="output")
+    merged, table = merge(run.model), base.model.decoder.embeddings.token.weight
+    assert base.model.config.tied and not merged.config.tied
+    assert torch.equal(merged.decoder.embeddings.token.weight, table)
+    assert not torch.allclose(merged.head.output.weight, table, atol=1e-4)
+    assert torch.allclose(logits(merged), logits(run.model), atol=2e-5)
+    again = detach(run.model)
+    assert again.config.tied and again.head.output.weight is again.decoder.embeddings.token.weight
+
+
+def test_dropout_takes_from_the_update_alone_and_only_in_training():
+    layer = LoRALinear(nn.Linear(8, 8), rank=4, scale=1.0, dropout=0.5)
+    x = torch.randn(6, 8)
+    assert torch.equal(layer(x), layer.base(x))  # B is zero: what is dropped does not reach the base's input
+    nn.init.normal_(layer.lora_b)
+    assert not torch.equal(layer(x), layer(x))
+    layer.eval()
+    assert torch.equal(layer(x), layer(x)) and torch.allclose(layer(x), layer.merged()(x), atol=1e-5)
+
+
 def test_what_it_does_not_train_is_bit_for_bit_the_base(base):
     run = tune(base)
     given = dict(named_parameters(base.model))
@@ -107,12 +144,22 @@ def test_targets(base):
     run = tune(base, steps=0, targets="query, kv.key, kv.value, out, up, down")
     adapted = [n for n, m in run.model.named_modules() if isinstance(m, LoRALinear)]
     assert len(adapted) == 6 * TINY.layers
-    with pytest.raises(ValueError, match="no layer is named 'keys': did you mean 'key'"):
-        tune(base, targets="keys")
-    with pytest.raises(ValueError, match=r"LoRA\.targets = 'mlp': MLP is no linear layer"):
-        tune(base, targets="mlp")
-    with pytest.raises(ValueError, match=r"LoRA\.targets = ' , ': name at least one layer"):
-        tune(base, targets=" , ")
+
+
+@pytest.mark.parametrize(
+    ("targets", "told"),
+    [
+        ("query, keys", "no layer is named 'keys': did you mean 'key'?"),
+        ("q_proj", "no layer is named 'q_proj': this model has query, key, value, out, up, down and others"),
+        ("mlp", "MLP is no linear layer, name what is in it: up, down"),
+        ("token", "Embedding is no linear layer"),
+        (" , ", "name at least one layer, such as query"),
+    ],
+)
+def test_a_wrong_target_is_refused_in_one_line(base, targets, told):
+    with pytest.raises(ValueError, match="^" + re.escape(f"LoRA.targets = {targets!r}: {told}") + "$") as caught:
+        tune(base, targets=targets)
+    assert not getattr(caught.value, "__notes__", [])  # the plugin has no fault
 
 
 def test_cached_generation_equals_uncached_and_attention_is_still_recorded(base):
