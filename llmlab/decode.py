@@ -54,6 +54,8 @@ def _step(model: Transformer, cache: Cache, keep: Tensor | None, stream: bool) -
     if model.encoder is not None or model.decoder is None:
         raise _InTheWay
     decoder = bare(model.decoder, Stack)
+    if decoder.relative is not None or not config.scale_attention:
+        raise _InTheWay
     H, K = config.heads, config.kv_heads or config.heads
     layers = [_layer(bare(block, Block), stream) for block in decoder.blocks]
     final, head = _norm(decoder.norm), bare(model.head, Head)

@@ -147,15 +147,22 @@ def _forward(
     return forward
 
 
+def as_prompt(model: Transformer, text: str) -> list[int]:
+    """A text as the model is asked: ids after BOS for a decoder, before EOS for an encoder to read."""
+    tok = model.tokenizer
+    assert tok is not None
+    return [tok.bos, *tok.encode(text)] if model.encoder is None else [*tok.encode(text), tok.eos]
+
+
 def respond(model: Transformer, prompts: Sequence[str] | Sequence[list[int]], **settings: Any) -> Responses:
-    """Answer B prompts, texts or ids that start with BOS, in text, by the model's own tokenizer.
+    """Answer B prompts, texts or ids (`as_prompt`), in text, by the model's own tokenizer.
 
     `settings` are those of `generate`, greedy unless told otherwise.
     """
     tok = model.tokenizer
     if tok is None:
         raise ValueError("this model has no tokenizer, so it reads no text: give it one, model.tokenizer = ...")
-    ids: list[list[int]] = [[tok.bos, *tok.encode(p)] if isinstance(p, str) else p for p in prompts]
+    ids: list[list[int]] = [as_prompt(model, p) if isinstance(p, str) else p for p in prompts]
     known = {"temperature": 0.0, "stop": tok.eos, "pad_id": tok.pad, "bos": tok.bos}
     out = generate(model, ids, **(known | settings))
     return Responses([tok.decode(row) for row in out.rows()], out.tokens, out.mask)

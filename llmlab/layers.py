@@ -89,6 +89,36 @@ class RotaryPositions(nn.Module):
         return (cos, sin) if positions.dim() == 1 else (cos.unsqueeze(1), sin.unsqueeze(1))  # room for H
 
 
+class RelativeBias(nn.Embedding):
+    """What each head adds to a score by how far the key stands from the query (T5, Raffel et al. 2020, section 2.1).
+
+    Distances fall into buckets: half of them hold one distance each, the others ever more, up to `relative_span`,
+    beyond which all share the last. Where a layer sees both sides, each side has half of the buckets.
+    """
+
+    def __init__(self, config: ModelConfig, causal: bool) -> None:
+        super().__init__(config.relative_buckets, config.heads)
+        self.causal, self.span = causal, config.relative_span
+
+    def forward(self, T: int, S: int) -> Tensor:
+        """For the last T of S tokens: (H, T, S)."""
+        distance = torch.arange(1 - S, T, device=self.weight.device)  # key minus query, T + S - 1 of them
+        by_distance = super().forward(self.bucket(distance)).t()  # (H, T + S - 1)
+        return by_distance.unfold(-1, S, 1).flip(1)
+
+    def bucket(self, distance: Tensor) -> Tensor:
+        """Bucket of each distance, key minus query: negative before the query."""
+        buckets, first = self.num_embeddings, 0 * distance
+        if not self.causal:
+            buckets //= 2
+            first = buckets * (distance > 0)
+        far = distance.neg().clamp(min=0) if self.causal else distance.abs()
+        exact = buckets // 2
+        log = torch.log(far.clamp(min=exact) / exact) / math.log(self.span / exact)  # 0 to 1 up to the span
+        wide = (exact + log * (buckets - exact)).long().clamp(max=buckets - 1)
+        return first + torch.where(far < exact, far, wide)
+
+
 def rotate(x: Tensor, angles: Angles) -> Tensor:
     """Turn the last T entries of `x` (B, H, S, D/H); earlier ones (a prefix) have no place in the text."""
     cos, sin = (a.to(x.dtype) for a in angles)
@@ -128,6 +158,7 @@ class Attention(nn.Module):
     def __init__(self, config: ModelConfig, causal: bool) -> None:
         super().__init__()
         self.heads, self.causal, self.dropout = config.heads, causal, config.dropout
+        self.scale = config.head_width**-0.5 if config.scale_attention else 1.0
         size = config.heads * config.head_width
         self.query = nn.Linear(config.width, size, bias=config.bias != "none")
         self.kv = KeyValue(config)
@@ -141,10 +172,12 @@ class Attention(nn.Module):
         keep: Tensor | None = None,
         cache: Store | None = None,
         angles: Angles | None = None,
+        bias: Tensor | None = None,
     ) -> Tensor:
         """(B, T, D) -> (B, T, D). `keep` is False where nothing may look, right-aligned with the keys.
 
-        (B, S) hides a key from every token, (B, T, S) from chosen ones.
+        (B, S) hides a key from every token, (B, T, S) from chosen ones. `bias` (H, T, S) is added to the scores of
+        the text's keys.
         """
         q = split_heads(self.query(x), self.heads)  # (B, H, T, D/H)
         if context is not None and cache is not None and cache.length:
@@ -158,21 +191,24 @@ class Attention(nn.Module):
                 k, v = cache.append(k, v, looked_at.size(1))
         if k.size(1) != self.heads:  # grouped queries: each key head serves several query heads
             k, v = (t.repeat_interleave(self.heads // t.size(1), 1) for t in (k, v))
-        y = self.attend(q, k, v, keep)
+        y = self.attend(q, k, v, keep, bias)
         return self.out(y.transpose(1, 2).flatten(2))  # (B, H, T, D/H) -> (B, T, D)
 
-    def attend(self, q: Tensor, k: Tensor, v: Tensor, keep: Tensor | None) -> Tensor:
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, keep: Tensor | None, bias: Tensor | None = None) -> Tensor:
         T, S = q.size(-2), k.size(-2)
         dropout = self.dropout if self.training else 0.0
-        triangle = self.causal and keep is None and T == S  # the plain case, for which fused attention needs no mask
-        mask = None if triangle else visible(T, S, self.causal, keep, q.device)
-        if self.recorder is None and not _slow_when_fused(q, S):
-            return F.scaled_dot_product_attention(q, k, v, mask, dropout, is_causal=triangle)
-        scores = (q * q.size(-1) ** -0.5) @ k.transpose(-1, -2)  # (B, H, T, S)
-        if triangle:
-            mask = visible(T, S, True, None, q.device)
+        fused = self.recorder is None and not _slow_when_fused(q, S)
+        if fused and self.causal and keep is None and bias is None and T == S:  # the plain case, which needs no mask
+            return F.scaled_dot_product_attention(q, k, v, None, dropout, is_causal=True, scale=self.scale)
+        mask = visible(T, S, self.causal, keep, q.device)
+        if bias is not None:
+            bias = F.pad(bias, (S - bias.size(-1), 0)).to(q.dtype)  # 0 for what stands before the text
+            mask = bias if mask is None else bias.masked_fill(~mask, float("-inf"))
+        if fused:
+            return F.scaled_dot_product_attention(q, k, v, mask, dropout, scale=self.scale)
+        scores = (q * self.scale) @ k.transpose(-1, -2)  # (B, H, T, S)
         if mask is not None:
-            scores = scores.masked_fill(~mask, float("-inf"))
+            scores = scores.masked_fill(~mask, float("-inf")) if bias is None else scores + mask
         weights = scores.softmax(-1)
         if self.recorder is not None:
             self.recorder(weights.detach())
@@ -247,10 +283,11 @@ class Block(nn.Module):
         memory_keep: Tensor | None = None,
         cache: BlockCache | None = None,
         angles: Angles | None = None,
+        bias: Tensor | None = None,
     ) -> Tensor:
         """(B, T, D) -> (B, T, D); `memory` is (B, S, D)."""
         own, other = (None, None) if cache is None else (cache.attention, cache.cross)
-        x = self.add(x, self.norm_attention, lambda h: self.attention(h, keep=keep, cache=own, angles=angles))
+        x = self.add(x, self.norm_attention, lambda h: self.attention(h, None, keep, own, angles, bias))
         if self.cross is not None and self.norm_cross is not None:
             look = self.cross
             x = self.add(x, self.norm_cross, lambda h: look(h, context=memory, keep=memory_keep, cache=other))

@@ -1,4 +1,4 @@
-"""One configurable Transformer: a decoder, an encoder, or both, in the styles of 2017, BERT, GPT-2, LLaMA and Qwen2."""
+"""One configurable Transformer: decoder, encoder or both, in the styles of 2017, BERT, GPT-2, T5, LLaMA, Qwen2."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .cache import Cache
-from .layers import ACTIVATIONS, Attention, Block, Embeddings, Positions, RotaryPositions, make_norm
+from .layers import ACTIVATIONS, Attention, Block, Embeddings, Positions, RelativeBias, RotaryPositions, make_norm
 from .losses import IGNORE, labelled, linear_cross_entropy
 
 if TYPE_CHECKING:
@@ -24,7 +24,8 @@ class ModelConfig:
     """Everything that shapes a model. Sizes default to what trains in seconds on a laptop.
 
     `mlp_width` 0 means 4 × width, `kv_heads` 0 means as many as heads. `bias` is "all", "none" or "qkv"
-    (queries, keys and values alone, as in Qwen2). ValueError on sizes that do not fit together.
+    (queries, keys and values alone, as in Qwen2). T5 does not divide attention's scores by √(D/H) (`scale_attention`)
+    and divides what enters the head by √D (`scale_logits`). ValueError on sizes that do not fit together.
     """
 
     family: Literal["decoder", "encoder", "encoder-decoder"] = "decoder"
@@ -35,7 +36,7 @@ class ModelConfig:
     width: int = 128
     mlp_width: int = 0
     kv_heads: int = 0
-    positions: Literal["learned", "sinusoidal", "rotary"] = "rotary"
+    positions: Literal["learned", "sinusoidal", "rotary", "relative"] = "rotary"
     norm: Literal["layernorm", "rmsnorm"] = "layernorm"
     norm_position: Literal["pre", "post"] = "pre"
     norm_eps: float = 1e-5
@@ -50,6 +51,10 @@ class ModelConfig:
     head_bias: bool = False
     pooler: bool = False
     rotary_base: float = 10000.0
+    relative_buckets: int = 32
+    relative_span: int = 128
+    scale_attention: bool = True
+    scale_logits: bool = False
     dropout: float = 0.0
     init_std: float = 0.05
 
@@ -66,6 +71,10 @@ class ModelConfig:
             raise ValueError(f"rotary positions need an even width per head, not {self.head_width}")
         if self.positions == "sinusoidal" and self.width % 2:
             raise ValueError(f"sinusoidal positions need an even width, not {self.width}")
+        if self.positions == "relative" and (self.relative_buckets < 4 or self.relative_span <= self.relative_buckets):
+            raise ValueError(
+                f"{self.relative_buckets} buckets for a span of {self.relative_span}: at least 4, and a longer span"
+            )
         if self.activation not in ACTIVATIONS:
             raise ValueError(f"unknown activation {self.activation!r}: one of {', '.join(ACTIVATIONS)}")
 
@@ -75,7 +84,7 @@ class ModelConfig:
 
     @classmethod
     def preset(cls, name: str, **changes: Any) -> ModelConfig:
-        """The choices of a published family at this kit's size: transformer, bert, gpt2, llama or qwen2."""
+        """The choices of a published family at this kit's size: transformer, bert, gpt2, t5, llama or qwen2."""
         if name not in PRESETS:
             raise ValueError(f"unknown preset {name!r}: one of {', '.join(PRESETS)}")
         return cls(**{**PRESETS[name], **changes})
@@ -127,6 +136,17 @@ PRESETS: dict[str, dict[str, Any]] = {
         dropout=0.1,
     ),
     "gpt2": dict(positions="learned", dropout=0.1),  # Radford et al. 2019
+    "t5": dict(  # Raffel et al. 2020
+        family="encoder-decoder",
+        positions="relative",
+        scale_attention=False,
+        scale_logits=True,
+        norm="rmsnorm",
+        norm_eps=1e-6,
+        activation="relu",
+        bias="none",
+        dropout=0.1,
+    ),
     "llama": _LLAMA,  # Touvron et al. 2023
     "qwen2": {**_LLAMA, "bias": "qkv"},
 }
@@ -151,6 +171,7 @@ class Stack(nn.Module):
             if config.positions == "rotary"
             else None
         )
+        self.relative = RelativeBias(config, causal) if config.positions == "relative" else None
         self.blocks = nn.ModuleList(Block(config, causal, cross) for _ in range(config.layers))
         self.norm = make_norm(config) if config.norm_position == "pre" else nn.Identity()
 
@@ -175,24 +196,37 @@ class Stack(nn.Module):
             )
         positions = positions.to(tokens.device)
         angles = None if self.rotary is None else self.rotary(positions)
+        bias = None if self.relative is None else self.relative(new, past + new)
         x = self.embeddings(tokens, positions, types)
         for i, block in enumerate(self.blocks):
-            x = block(x, keep, memory, memory_keep, None if cache is None else cache.block(i), angles)
+            x = block(x, keep, memory, memory_keep, None if cache is None else cache.block(i), angles, bias)
         if cache is not None:
             cache.length += new
         return self.norm(x)
 
 
+class Scaled(nn.Module):
+    """x times a constant."""
+
+    def __init__(self, by: float) -> None:
+        super().__init__()
+        self.by = by
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.by
+
+
 class Head(nn.Module):
-    """Hidden vectors to logits, (…, D) -> (…, V); with BERT's dense layer and norm before, if configured."""
+    """Hidden vectors to logits, (…, D) -> (…, V); before it BERT's dense layer and norm or T5's 1/√D, if configured."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.transform = (
-            nn.Sequential(nn.Linear(config.width, config.width), ACTIVATIONS[config.activation](), make_norm(config))
-            if config.head_transform
-            else nn.Identity()
-        )
+        self.transform: nn.Module = nn.Identity()
+        if config.head_transform:
+            dense = nn.Linear(config.width, config.width)
+            self.transform = nn.Sequential(dense, ACTIVATIONS[config.activation](), make_norm(config))
+        elif config.scale_logits:
+            self.transform = Scaled(config.width**-0.5)
         self.output = nn.Linear(config.width, config.vocab_size, bias=config.head_bias)
 
     def forward(self, hidden: Tensor) -> Tensor:
@@ -226,17 +260,19 @@ class Transformer(nn.Module):
 
         `init_std` 0.05 suits a width near 128; the papers use 0.02 at width 768.
         """
-        std = self.config.init_std
+        config, std = self.config, self.config.init_std
+        # tokens start at unit size: once multiplied by √D in 2017, at once in T5, which divides before the head instead
+        tokens = config.width**-0.5 if config.scale_embeddings else 1.0 if config.scale_logits else std
         for name, module in self.named_modules():
             if isinstance(module, nn.Linear | nn.Embedding):
-                # scaled embeddings (2017) start at unit size once multiplied by √D
-                small = std if not self.config.scale_embeddings else self.config.width**-0.5
-                nn.init.normal_(module.weight, std=small if isinstance(module, nn.Embedding) else std)
+                nn.init.normal_(module.weight, std=tokens if name.endswith(".token") else std)
                 if isinstance(module, nn.Linear):
-                    if self.config.norm_position == "post":
+                    if config.norm_position == "post":
                         nn.init.xavier_uniform_(module.weight)  # post-norm starts flat at std 0.02
                     elif name.endswith((".out", ".down")):
-                        nn.init.normal_(module.weight, std=std / (2 * self.config.layers) ** 0.5)
+                        nn.init.normal_(module.weight, std=std / (2 * config.layers) ** 0.5)
+                    elif name.endswith(".query") and not config.scale_attention:
+                        nn.init.normal_(module.weight, std=std * config.head_width**-0.5)
                     if module.bias is not None:
                         nn.init.zeros_(module.bias)
 

@@ -46,7 +46,7 @@ class Rollout:
 
 
 def rollout(model: Transformer, prompts: Sequence[list[int]], **settings: Any) -> Rollout:
-    """Let the model answer B prompts, ids that start with BOS, and line its answers up for a second forward pass.
+    """Let the model answer B prompts, ids as `as_prompt` makes them, and line its answers up for a second forward pass.
 
     `settings` are those of `generate`; sampling at temperature 1 unless told otherwise.
     """

@@ -37,6 +37,7 @@ COLUMNS = {
     "revisions": ("prompt", "response"),
     "judgements": ("prompt", "response"),
     "mix": ("text",),
+    "pairs": ("prompt", "response"),
 }
 FACTS = {  # relation -> the names of its two ends in the memory of a story
     "owns": ("hero", "thing"),
@@ -219,12 +220,12 @@ def test_the_prompts_of_the_constitution_have_a_home(corpora):
 
 
 def test_the_mixture_holds_every_task():
-    assert set(MIX) == set(TASKS) - {"mix"}
+    assert set(MIX) == set(TASKS) - {"mix", "pairs"}
     assert sum(MIX.values()) == pytest.approx(1)
 
 
 def test_pairs_ask_as_the_mixture_does(corpora):
-    for task in ("qa", "summaries", "sentiment", "instructions", "judgements"):
+    for task in ("qa", "summaries", "sentiment", "instructions", "judgements", "pairs"):
         for row in corpora[task]["validation"][:10]:
             prompt, response = as_pair(row)
             assert prompt.endswith(":") and response.startswith(" ")

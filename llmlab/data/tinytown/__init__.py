@@ -20,6 +20,7 @@ How prompt and response join: `tasks.py`. Whose harm, whose help: `conversation.
     revisions     prompt, response         the answer, mended
     judgements    prompt, response         which of two answers is better, (A) or (B)
     mix           text                     all of these as running text, for pretraining; shares in `MIX`
+    pairs         prompt, response         those with a prompt, mixed in the same shares, asked as the mixture does
 
 Simplifications:
 1. Rows are independent draws: within a split two may be equal, though that is rare.
@@ -50,7 +51,7 @@ from llmlab.data.tinytown.conversation import HELPFUL, RED_TEAM
 from llmlab.data.tinytown.gold import Judgement, judge
 from llmlab.data.tinytown.grammar import Derivation
 from llmlab.data.tinytown.preferences import groups
-from llmlab.data.tinytown.tasks import DOCUMENTS, INSTRUCTION, QA, SENTIMENT, SUMMARIES, Task
+from llmlab.data.tinytown.tasks import DOCUMENTS, INSTRUCTION, NOTHING, QA, SENTIMENT, SUMMARIES, Task
 from llmlab.data.tinytown.words import write
 from llmlab.data.tinytown.world import DEALT, split_of
 
@@ -95,6 +96,12 @@ MIX = {  # share of each task in the mixture
     "judgements": 0.1,
 }
 TASKS["mix"] = Task(("text",), told=write.fork("task", {t: TASKS[t].text for t in MIX}, tuple(MIX.values())))
+_ASKED = [t for t in MIX if TASKS[t].given is not NOTHING]
+TASKS["pairs"] = Task(
+    ("prompt", "response"),
+    told=write.by("task", {t: TASKS[t].answer for t in _ASKED}),
+    given=write.fork("task", {t: TASKS[t].question for t in _ASKED}, [MIX[t] / (1 - MIX["documents"]) for t in _ASKED]),
+)
 
 
 def tinytown(task: str = "documents", size: int = 2000, seed: int = 0) -> Corpus:

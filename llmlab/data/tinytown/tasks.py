@@ -35,6 +35,16 @@ class Task:
     cue: str = ""
 
     @property
+    def question(self) -> Node:
+        """What is given, and the cue."""
+        return Seq((self.given, Lit(f"\n{self.cue}"))) if self.cue else self.given
+
+    @property
+    def answer(self) -> Node:
+        """What is to be predicted, as running text goes on with it."""
+        return Seq((Lit(" "), self.told)) if self.cue else self.told
+
+    @property
     def text(self) -> Node:
         """Both as one text, as the mixture shows it."""
         return Seq((self.given, Lit(f"\n{self.cue} " if self.cue else ""), self.told))
