@@ -24,14 +24,12 @@ def accuracy(predictions: Sequence[object], references: Sequence[object]) -> flo
 
 
 def f1(predictions: Sequence[object], references: Sequence[object]) -> float:
-    """Macro F1 over classes, 0 to 1: the mean of 2PR/(P+R) of each class (scikit-learn)."""
-    from sklearn.metrics import f1_score
-
+    """Macro F1 over classes, 0 to 1: the mean of 2PR/(P+R) of each class that occurs in the references."""
     _same_length(predictions, references)
-    labels = sorted(set(map(str, references)))
-    return float(
-        f1_score([*map(str, references)], [*map(str, predictions)], labels=labels, average="macro", zero_division=0)
-    )
+    said, wanted = Counter(predictions), Counter(references)
+    right = Counter(r for p, r in zip(predictions, references, strict=True) if p == r)
+    # 2PR/(P+R) = 2 right / (said + wanted). As scikit-learn's, whose import would hold up a run's first evaluation.
+    return sum(2 * right[c] / (said[c] + wanted[c]) for c in wanted) / len(wanted)
 
 
 def token_f1(predictions: Sequence[str], references: Sequence[str]) -> float:

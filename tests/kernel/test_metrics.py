@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 
 import pytest
 
@@ -31,6 +32,19 @@ def test_f1_is_the_mean_over_classes():
     assert f1(["a", "a"], ["a", "b"]) == pytest.approx((2 / 3 + 0) / 2)
     assert f1(["a", "odd"], ["a", "b"]) == pytest.approx(0.5)  # a class never right counts, one never true does not
     assert f1([0, 1, 1], [0, 1, 1]) == 1.0
+
+
+def test_f1_is_scikit_learns():
+    from sklearn.metrics import f1_score
+
+    draw = random.Random(0)
+    for classes in ("ab", "abc", "abcdefg"):
+        truth = draw.choices(classes, k=50)
+        said = [t if draw.random() < 0.6 else draw.choice(classes + "xy") for t in truth]
+        labels = sorted(set(truth))
+        assert f1(said, truth) == pytest.approx(
+            f1_score(truth, said, labels=labels, average="macro", zero_division=0), abs=1e-12
+        )
 
 
 def test_token_f1():
