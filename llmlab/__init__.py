@@ -28,8 +28,10 @@ _HOMES = {
     "hookimpl": "technique",
     "knob": "technique",
     "load": "pretrained:load_model",
+    "load_patch": "patch",
     "merge": "surgery",
     "record_attention": "model",
+    "save_patch": "patch",
     "techniques": "catalogue",
 }
 __all__ = sorted(_HOMES)
@@ -44,6 +46,8 @@ if TYPE_CHECKING:
     from .model import ModelConfig as ModelConfig
     from .model import Transformer as Transformer
     from .model import record_attention as record_attention
+    from .patch import load_patch as load_patch
+    from .patch import save_patch as save_patch
     from .pretrained import load_model as load  # noqa: F401
     from .run import Run as Run
     from .surgery import detach as detach

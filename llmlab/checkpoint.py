@@ -74,16 +74,15 @@ def _digest(text: str, tensors: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def save_tree(path: str | Path, tree: Mapping[str, Any]) -> None:
-    """Write a nested value with its tensors to one file, atomically, with a checksum."""
-    tensors: dict[str, Tensor] = {}
-    text = json.dumps(pack(tree, tensors))
-    tensors = {name: t.clone() for name, t in tensors.items()}  # the format refuses tensors that share memory
-    write_atomic(path, save(tensors, metadata={"tree": text, "digest": _digest(text, tensors)}))
+def save_tensors(path: str | Path, tensors: Mapping[str, Tensor], about: str) -> None:
+    """Write tensors, and a text about them, to one safetensors file, atomically, with a checksum."""
+    # clones: the format refuses tensors that share memory
+    own = {name: t.detach().to("cpu", copy=True).contiguous() for name, t in tensors.items()}
+    write_atomic(path, save(own, metadata={"tree": about, "digest": _digest(about, own)}))
 
 
-def load_tree(path: str | Path) -> dict[str, Any]:
-    """Read what `save_tree` wrote. FileNotFoundError, or ValueError if the file is damaged."""
+def load_tensors(path: str | Path, what: str) -> tuple[str, dict[str, Tensor]]:
+    """The text and the tensors that `save_tensors` wrote. FileNotFoundError, or ValueError if `what` is damaged."""
     if not Path(path).is_file():
         raise FileNotFoundError(f"there is no file {path}")
     try:
@@ -93,9 +92,22 @@ def load_tree(path: str | Path) -> dict[str, Any]:
         text = meta["tree"]
         intact = meta["digest"] == _digest(text, tensors)
     except (SafetensorError, KeyError, OSError) as error:
-        raise ValueError(f"{path} is damaged or no checkpoint: {error}") from error
+        raise ValueError(f"{path} is damaged or no {what}: {error}") from error
     if not intact:
         raise ValueError(f"{path} is damaged: its checksum does not match; go back to an earlier copy")
+    return text, tensors
+
+
+def save_tree(path: str | Path, tree: Mapping[str, Any]) -> None:
+    """Write a nested value with its tensors to one file, atomically, with a checksum."""
+    tensors: dict[str, Tensor] = {}
+    text = json.dumps(pack(tree, tensors))
+    save_tensors(path, tensors, text)
+
+
+def load_tree(path: str | Path) -> dict[str, Any]:
+    """Read what `save_tree` wrote. FileNotFoundError, or ValueError if the file is damaged."""
+    text, tensors = load_tensors(path, "checkpoint")
     tree: dict[str, Any] = unpack(json.loads(text), tensors)
     return tree
 

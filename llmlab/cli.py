@@ -20,7 +20,7 @@ app = typer.Typer(
     add_completion=False, no_args_is_help=True, rich_markup_mode=None, help="Train small language models."
 )
 
-Model = Annotated[str, typer.Argument(help="A bundled model's name, or a run folder.")]
+Model = Annotated[str, typer.Argument(help="A bundled model's name, a run folder, or a patch.")]
 
 
 @app.command("list")
@@ -51,13 +51,16 @@ def list_() -> None:
 def run(
     techniques: Annotated[list[str], typer.Argument(help="Techniques, such as `sft lora`; or one run.json to repeat.")],
     data: Annotated[str, typer.Option(help="A corpus (see `llmlab list`) or your own file.")] = "python-reference",
-    model: Annotated[str | None, typer.Option(help="Start from a bundled model, a run folder, or `scratch`.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Start from a bundled model, a run folder, a patch, or `scratch`.")
+    ] = None,
     steps: Annotated[int | None, typer.Option(help="Optimiser steps.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Examples per batch.")] = None,
     learning_rate: Annotated[float | None, typer.Option("--learning-rate", "--lr", help="Peak learning rate.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
     set_: Annotated[list[str] | None, typer.Option("--set", help="Any knob: lora.rank=4, training.clip=0.5.")] = None,
     out: Annotated[Path | None, typer.Option(help="Run folder; default runs/<techniques>-<number>.")] = None,
+    patch: Annotated[Path | None, typer.Option(help="Also write what differs from the start to this file.")] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the run folder given instead of techniques.")
     ] = False,
@@ -78,6 +81,8 @@ def run(
     else:
         given = {"steps": steps, "batch_size": batch_size, "learning_rate": learning_rate}
         made = _new_run(techniques, data, model, given, seed, set_ or [])
+    if patch is not None and not made.source:
+        raise ValueError("--patch writes what differs from the start, and this run starts from scratch: --model NAME")
     made.folder = out or _free_folder(made)
     if not resume and (made.folder / "checkpoint.safetensors").exists():
         raise ValueError(f"{made.folder} holds a run already: choose another --out, or go on with --resume")
@@ -89,6 +94,8 @@ def run(
         made.fit(steps if resume else None, progress=show)
     finally:
         made.save(made.folder)
+    if patch is not None:
+        made.save_patch(patch)
     _report(made)
     if made.stopped == "interrupted":
         raise typer.Exit(130)

@@ -323,6 +323,21 @@ class Run:
 
         return save(self, Path(folder))
 
+    def save_patch(self, file: str | Path) -> Path:
+        """Write what differs from the model it started from to one file, which `llmlab.load` reads; see `patch.py`.
+
+        ValueError if that model was in memory.
+        """
+        from .patch import save_patch
+        from .pretrained import load_model
+
+        if not self.source:
+            raise ValueError(
+                "this run started from no model that can be loaded again: say what it differs from, "
+                "save_patch(run.model, base, file)"
+            )
+        return save_patch(self.model, load_model(self.source, self.techniques), file)
+
     @classmethod
     def load(cls, folder: str | Path, data: Any = None, techniques: Iterable[Any] = ()) -> Run:
         """Read a run folder; `fit` then goes on where it stopped.

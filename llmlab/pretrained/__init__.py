@@ -1,4 +1,4 @@
-"""Models to start from: bundled ones by name, run folders, and folders in Hugging Face's layout.
+"""Models to start from: bundled ones by name, run folders, patches, and folders in Hugging Face's layout.
 
 A model folder holds `model.safetensors`, `config.json` (its shape, and what techniques built into it) and
 `tokenizer.json`. Weights are stored under plain names, in bfloat16 if the config says so; what a tensor was before an
@@ -37,13 +37,17 @@ def bundled() -> list[str]:
 
 
 def load_model(name: str | Path, techniques: Iterable[Any] = ()) -> Transformer:
-    """A bundled model by name, or that of a run folder or of a Hugging Face folder (gpt2, llama, qwen2, bert).
+    """A bundled model by name, or that of a run folder, a patch, or a Hugging Face folder (gpt2, llama, qwen2, bert).
 
     ValueError or FileNotFoundError says what is wrong.
 
     `techniques` built into the model and unknown to the catalogue, such as one written in a notebook, are given.
     """
     folder = HERE / str(name) if str(name) in bundled() else Path(name)
+    if folder.is_file():
+        from ..patch import load_patched
+
+        return load_patched(folder, techniques)
     if not folder.is_dir():
         near = difflib.get_close_matches(str(name), bundled(), 1)
         hint = (
@@ -64,7 +68,7 @@ def load_model(name: str | Path, techniques: Iterable[Any] = ()) -> Transformer:
     model = Transformer(ModelConfig.from_dict(described["model"]))
     model.tokenizer = Tokenizer.load(folder / TOKENIZER) if (folder / TOKENIZER).is_file() else None
     weights = _read(folder / WEIGHTS)
-    _rebuild(model, described.get("adaptations", {}), {needs_of(t).name: t for t in techniques})
+    rebuild(model, described.get("adaptations", {}), {needs_of(t).name: t for t in techniques})
     _take_originals(model, weights)
     _fill(model, weights, folder)
     model.source = str(name)
@@ -80,7 +84,7 @@ def _read(path: Path) -> dict[str, Tensor]:
         raise ValueError(f"{path} is damaged: {error}; copy or train it again") from error
 
 
-def _rebuild(model: Transformer, adaptations: dict[str, Any], given: dict[str, Any]) -> None:
+def rebuild(model: Transformer, adaptations: dict[str, Any], given: dict[str, Any]) -> None:
     """Let the techniques that built into the model do so again, before its weights are read."""
     for name, had in adaptations.items():
         if not had["parameters"]:  # it trained what was there

@@ -55,6 +55,20 @@ def test_run_writes_a_folder_and_generate_reads_it(cli, tmp_path):
     assert (tmp_path / "runs/clm-2").is_dir()
 
 
+def test_a_patch_is_written_and_is_a_models_name(cli, tmp_path):
+    cli("run", "clm", "--data", "sums.jsonl", *SMALL, "--out", "base", "--quiet")
+    arguments = ["--data", "sums.jsonl", "--steps", "2", "--quiet", "--patch", "sums.safetensors"]
+    status, _, err = cli("run", "sft", "lora", "--model", "base", *arguments, "--out", "tuned")
+    assert status == 0, err
+    small, whole = tmp_path / "sums.safetensors", tmp_path / "tuned/model.safetensors"
+    assert small.stat().st_size < whole.stat().st_size / 4
+    answers = [cli("generate", name, "1 plus", "--max-new-tokens", "4") for name in ("tuned", "sums.safetensors")]
+    assert answers[0] == answers[1] and answers[0][0] == 0
+    status, _, err = cli("run", "sft", "--model", "scratch", *arguments)
+    assert status == 1 and "this run starts from scratch: --model NAME" in err
+    assert not list(tmp_path.glob("runs/*"))
+
+
 def test_run_on_a_model_of_an_earlier_run(cli, tmp_path):
     cli("run", "clm", "--data", "sums.jsonl", *SMALL, "--out", "base")
     arguments = ["--data", "sums.jsonl", "--model", "base", "--steps", "2", "--set", "lora.rank=2", "--out", "tuned"]
