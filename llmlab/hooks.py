@@ -10,12 +10,15 @@ import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pluggy
 
 from . import hookspecs
 from .technique import implemented, needs_of
+
+if TYPE_CHECKING:
+    from .model import ModelConfig
 
 SPECS = {name: spec.llmlab_spec for name, spec in vars(hookspecs).items() if hasattr(spec, "llmlab_spec")}
 # one answer is used, so two techniques that give one are in conflict
@@ -127,8 +130,18 @@ def _label(plugin: Any) -> str:
     return plugin.__name__ if isinstance(plugin, type) else type(plugin).__name__
 
 
-def check_company(techniques: Sequence[Any], hooks: Hooks, family: str | None, columns: Sequence[str] | None) -> None:
-    """Refuse, before any work, what cannot work: ValueError names the technique, what it lacks and the way out."""
+def check_company(
+    techniques: Sequence[Any],
+    hooks: Hooks,
+    family: str | None,
+    columns: Sequence[str] | None,
+    config: ModelConfig | None = None,
+) -> None:
+    """Refuse, before any work, what cannot work: ValueError names the technique, what it lacks and the way out.
+
+    What is not known yet is None, and not asked about; `family` is that of `config`, if that is known.
+    """
+    family = config.family if config is not None else family
     for plugin in techniques:
         needs, label = needs_of(plugin), _label(plugin)
         for hook in needs.needs:
@@ -136,6 +149,8 @@ def check_company(techniques: Sequence[Any], hooks: Hooks, family: str | None, c
                 raise ValueError(f"{label} needs a technique that implements {hook}: add one to the run")
         if family is not None and family not in needs.families:
             raise ValueError(f"{label} works on {' or '.join(needs.families)} models, not on this {family}")
+        if config is not None and needs.objection is not None and (why := needs.objection(plugin, config)):
+            raise ValueError(f"{label} {why}")
         if columns is not None and not needs.suits(columns):
             asked = " or ".join("/".join(wanted.split()) for wanted in needs.columns)
             raise ValueError(f"{label} needs the columns {asked}; this data has {'/'.join(columns)}")

@@ -98,12 +98,13 @@ class Run:
                 objectives = [n for n, e in catalogue().items() if e.needs.kind == "objective"]
                 raise ValueError(f"no technique implements {hook}: add an objective such as {', '.join(objectives)}")
         self.data = None if data is None else as_corpus(data)
-        check_company(self.techniques, self.hooks, None, self.data.columns if self.data else None)
+        columns = self.data.columns if self.data else None
+        check_company(self.techniques, self.hooks, None, columns, self._shape(model, config))
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.source = model.source if model else None  # where a model that was given can be loaded from again
         self.given = model is not None
         self.model = self._make_model(model, config, tokenizer)
-        check_company(self.techniques, self.hooks, self.model.config.family, None)
+        check_company(self.techniques, self.hooks, None, None, self.model.config)
         self._adapt()
         self.step = loop.Step(self.model, self.hooks)
         self.state = State()
@@ -120,6 +121,14 @@ class Run:
         self.stopped = ""  # why the last fit ended early
 
     # -- putting it together -----------------------------------------------------------------------------------
+
+    def _shape(self, model: Transformer | None, config: ModelConfig | str | None) -> ModelConfig | None:
+        """The model's config, as far as it is known before there is one: a technique may build what it likes."""
+        if model is not None:
+            return model.config
+        if self.hooks.owners("build_model"):
+            return None
+        return ModelConfig.preset(config) if isinstance(config, str) else config or self._usual_config()
 
     def _make_model(
         self, model: Transformer | None, config: ModelConfig | str | None, tokenizer: Tokenizer | None

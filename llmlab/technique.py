@@ -16,15 +16,19 @@ import difflib
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields
-from typing import Any, ClassVar, Literal, Protocol, TypeVar, dataclass_transform
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeVar, dataclass_transform
 
 from .hookspecs import API, hookimpl
+
+if TYPE_CHECKING:
+    from .model import ModelConfig
 
 Kind = Literal["objective", "adaptation", "extra"]
 Family = Literal["decoder", "encoder", "encoder-decoder"]
 FAMILIES: tuple[Family, ...] = ("decoder", "encoder", "encoder-decoder")
 
 T = TypeVar("T")
+Objection = Callable[[Any, "ModelConfig"], str | None]  # (instance, the model's shape) -> why they do not fit, or None
 __all__ = ["FAMILIES", "Family", "Kind", "Needs", "Technique", "checked", "hookimpl", "knob", "knobs", "technique"]
 
 
@@ -46,6 +50,7 @@ class Needs:
     learning_rate: float | None = None
     base: bool = False  # True: it is meant to start from a trained model
     on_policy: bool = False  # True: the model writes its own batches, so they make no validation loss
+    objection: Objection | None = None
 
     def suits(self, columns: Sequence[str]) -> bool:
         """Whether data with these columns has what it needs."""
@@ -157,6 +162,7 @@ def technique(
     learning_rate: float | None = None,
     base: bool = False,
     on_policy: bool = False,
+    objection: Objection | None = None,
     api: int = API,
 ) -> Callable[[type[T]], type[T]]:
     """Make a class a technique.
@@ -165,8 +171,10 @@ def technique(
     `columns`: the columns its examples need, alternatives as a list: ["prompt response", "text label"].
     `families`: the model families it works on. `needs`: hooks another technique must implement, such as
     "score". `learning_rate`: what a run uses when its user names none. `base`: it wants a trained model.
-    `on_policy`: its batches are written by the model that trains. `api`: version of the hooks it was
-    written for; a later one than this kit's is refused with a ValueError.
+    `on_policy`: its batches are written by the model that trains. `objection`: a function of an instance and a
+    `ModelConfig` that says in half a sentence, after the technique's name, why the two cannot work together, or
+    returns None. `api`: version of the hooks it was written for; a later one than this kit's is refused with a
+    ValueError.
     """
     if api > API:
         raise ValueError(f"written for version {api} of the hooks; this llmlab has {API}: upgrade llmlab")
@@ -175,7 +183,7 @@ def technique(
         made = checked(cls)
         wanted = (columns,) if isinstance(columns, str) else tuple(columns)
         made.llmlab = Needs(  # type: ignore[attr-defined]
-            cls.__name__.lower(), kind, wanted, tuple(families), tuple(needs), learning_rate, base, on_policy
+            cls.__name__.lower(), kind, wanted, tuple(families), tuple(needs), learning_rate, base, on_policy, objection
         )
         return made
 

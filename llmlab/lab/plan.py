@@ -18,7 +18,7 @@ from ..technique import knobs, needs_of
 from ..training import Training
 
 if TYPE_CHECKING:
-    from ..model import Transformer
+    from ..model import ModelConfig, Transformer
     from ..run import Run
     from ..tokenizer import Tokenizer
 
@@ -67,7 +67,7 @@ class Plan:
             made = [each(**values) for each, values in self.techniques.items()]
             hooks = Hooks(made)
             asked = [t for t in made if type(t) is cls]
-            check_company(asked, hooks, self.family, self.corpus.columns)
+            check_company(asked, hooks, self.family, self.corpus.columns, self.shape)
         except (ValueError, TypeError) as error:
             return str(error)
         return None
@@ -77,12 +77,21 @@ class Plan:
         return next(filter(None, map(self.reason, self.techniques)), None)
 
     @property
+    def shape(self) -> ModelConfig | None:
+        """The model's, or what an untrained one is configured to be; None for the usual one, which suits them all."""
+        if self.model is not None:
+            return self.model.config
+        if not isinstance(self.config, str):
+            return self.config
+        from ..model import ModelConfig
+
+        return ModelConfig.preset(self.config)
+
+    @property
     def family(self) -> str:
         """The model's; an untrained one will be as configured, else what the objective prefers."""
-        if self.model is not None:
-            return self.model.config.family
-        if self.config is not None and not isinstance(self.config, str):
-            return str(self.config.family)
+        if self.shape is not None:
+            return self.shape.family
         wanted = next((cls.llmlab.families for cls in self.techniques if needs_of(cls).kind == "objective"), ())  # type: ignore[attr-defined]
         return "decoder" if "decoder" in wanted or not wanted else wanted[0]
 
@@ -113,10 +122,7 @@ class Plan:
                     "a run file names its start, and this model is in memory: save its run to a folder first"
                 )
             return {"from": str(source)}
-        from ..model import ModelConfig
-
-        config = ModelConfig.preset(self.config) if isinstance(self.config, str) else self.config
-        return {} if config is None else {"config": config.to_dict()}
+        return {} if self.shape is None else {"config": self.shape.to_dict()}
 
     # -- as Python ---------------------------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ import torch
 from llmlab import Run, Training
 from llmlab.batch import Batch
 from llmlab.hooks import EXCLUSIVE, SPECS, Hooks
+from llmlab.model import Transformer
 from llmlab.technique import hookimpl, knob, technique
 from llmlab_plugins.clm import CLM
 from llmlab_plugins.lora import LoRA
@@ -207,6 +208,42 @@ def test_needs_columns_and_family(texts, tiny):
         Run([SFT()], texts, config=tiny)
     with pytest.raises(ValueError, match="CLM works on decoder models, not on this encoder"):
         Run([CLM()], texts, config="bert")
+
+
+def test_an_objection_to_the_models_shape_is_raised_before_any_work(texts, tiny):
+    made = []
+
+    def deeper(technique, config):
+        return f"needs {technique.layers} layers, and this model has {config.layers}" * (
+            config.layers < technique.layers
+        )
+
+    @technique(kind="extra", objection=deeper)
+    class Deep:
+        layers: int = knob(3, "How many it needs.", low=1)
+
+        @hookimpl
+        def adapt_model(self, model):
+            made.append(model)
+
+    class Builder:
+        @hookimpl
+        def build_model(self, config):
+            made.append(config)
+            return Transformer(config)
+
+    with pytest.raises(ValueError, match=r"^Deep needs 3 layers, and this model has 2$"):
+        short(texts, Deep(), config=tiny)
+    with pytest.raises(ValueError, match=r"^Deep needs 5 layers, and this model has 4$"):
+        short(texts, Deep(layers=5), config="gpt2")
+    with pytest.raises(ValueError, match=r"^Deep needs 3 layers, and this model has 2$"):
+        short(texts, Deep(), model=short(texts, config=tiny).model)
+    assert not made
+    with pytest.raises(ValueError, match=r"^Deep needs 3 layers, and this model has 2$"):
+        short(texts, Deep(), Builder(), config=tiny)  # what a technique builds is known when it is there
+    assert len(made) == 1
+    short(texts, Deep(layers=2), config=tiny)
+    assert len(made) == 2
 
 
 def test_scores_are_summed_and_checked(texts, tiny):
