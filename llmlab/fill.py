@@ -44,8 +44,8 @@ def fill(model: Transformer, texts: Sequence[str], best: int = 5) -> list[list[l
             raise ValueError(f"nothing to fill in {text[:40]!r}: put {BLANK} where a word is missing")
         first, *rest = tok.encode_all(text.split(BLANK))
         ids.append([tok.bos, *first, *(i for part in rest for i in (tok.mask, *part)), tok.eos])
-        if len(ids[-1]) > model.config.context:
-            raise ValueError(f"a text of {len(ids[-1])} tokens is beyond the context of {model.config.context}")
+        if len(ids[-1]) > model.room:
+            raise ValueError(f"a text of {len(ids[-1])} tokens is beyond the context of {model.room}")
     if not ids:
         return []
     tokens = pad(ids, tok.pad).to(next(model.parameters()).device)  # (B, T)

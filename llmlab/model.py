@@ -311,6 +311,12 @@ class Transformer(nn.Module):
             memory = self.encoder(source, source_keep)
         return Output(self.decoder(tokens, keep, memory, source_keep, types, cache), memory)
 
+    @property
+    def room(self) -> int:
+        """Tokens of a text that fit: the context, less what stands before the text (a prefix)."""
+        stacks = [stack for stack in (self.encoder, self.decoder) if stack is not None]
+        return self.config.context - max(int(stack.positions(1, 0, None).max()) for stack in stacks)
+
     def logits(self, output: Output, positions: Tensor | None = None) -> Tensor:
         """Scores of the next token: (B, T, V), or (N, V) at the N places where `positions` (B, T) is True."""
         hidden = output.hidden if positions is None else output.hidden[positions]

@@ -37,7 +37,7 @@ def choose_samples(run: Run, count: int) -> list[Sample]:
     splits = run.corpus.splits
     rows = splits.get("validation") or splits["train"]
     encoder = run.model.config.family == "encoder"
-    room, found = run.model.config.context - WRITTEN, []
+    room, found = run.model.room - WRITTEN, []
     for row in rows:
         sample = _blank(row, run.tokenizer) if encoder else _sample(row)
         if sample and len(run.tokenizer.encode(sample.prompt)) + 1 <= room:

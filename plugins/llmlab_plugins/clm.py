@@ -31,7 +31,7 @@ class CLM:
     def examples(self, run: Any, split: str) -> Any:
         rows = yield
         tokens, floor = join(rows, run.tokenizer)
-        size = min(self.window, run.model.config.context)
+        size = min(self.window, run.model.room)
         return Windows(tokens, size + 1, overlap=1, floor=floor)  # each token is predicted once
 
     @hookimpl

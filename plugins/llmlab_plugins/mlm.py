@@ -43,7 +43,7 @@ class MLM:
     def examples(self, run: Any, split: str) -> Any:
         rows = yield
         tokens, _ = join(rows, run.tokenizer)
-        return Windows(tokens, min(self.window, run.model.config.context))
+        return Windows(tokens, min(self.window, run.model.room))
 
     @hookimpl
     def batches(self, run: Any, examples: Chunk) -> Iterator[Batch]:

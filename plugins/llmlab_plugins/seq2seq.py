@@ -53,7 +53,7 @@ class Seq2Seq:
     @hookimpl(wrapper=True, tryfirst=True)
     def examples(self, run: Any, split: str) -> Any:
         rows = yield
-        tok, room = run.tokenizer, run.model.config.context
+        tok, room = run.tokenizer, run.model.room
         texts = [row for row in rows if "text" in row and "label" not in row]
         told = [row for row in rows if "text" not in row or "label" in row]
         asked, answered = zip(*map(as_pair, told), strict=True) if told else ((), ())
