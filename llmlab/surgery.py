@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor, nn
 
@@ -34,14 +34,20 @@ class Wrapper(nn.Module):
     order = 1
     owner = ""  # the technique that put it there
     temporary = False  # True: it belongs to one run's training; a model that is passed on or saved goes without
+    before_text = False  # True: it only puts entries before the text, so nothing for tokens whose cache holds these
+    merged_knobs: ClassVar[dict[str, Any]] = {}  # knobs of the technique that `merged` changes, where it stays
 
     def __init__(self, base: nn.Module) -> None:
         super().__init__()
         self.base = base
 
     def merged(self) -> nn.Module:
-        """The base with this change folded into a new weight. ValueError where that is impossible."""
-        raise ValueError(f"{self.owner or type(self).__name__} cannot be merged: it is no change of a weight")
+        """The base with this change folded into a new weight. ValueError where that is impossible.
+
+        What no weight can hold may stay a wrapper, in its plainest form: `merge` works on a copy of the model, so this
+        one may change and return itself.
+        """
+        raise ValueError(f"{self.owner or type(self).__name__} cannot be merged: what it adds is no change of a weight")
 
 
 def unwrap(module: nn.Module) -> nn.Module:
@@ -135,7 +141,7 @@ def adapt(
             had, asked = (", ".join(f"{k}={v!r}" for k, v in d.items()) for d in (met["knobs"], knobs))
             raise ValueError(
                 f"the model already carries {name}({had}), this run asks {name}({asked}): "
-                "use the same knobs, or start from merge(model)"
+                "use the same knobs, or start from merge(model) or detach(model)"
             )
         return
     before = {n for n, _ in named_parameters(model)}
@@ -217,20 +223,32 @@ def _strip(
         for n, original in adaptation["originals"].items():
             left[n].data = original.to(left[n])
     _untie(copy)
-    for adaptation in off:
-        adaptation["originals"] = {}
+    for name, adaptation in copy.adaptations.items():
+        if not names or name in names:
+            adaptation["originals"] = {}
+            _note_what_stays(copy, name, left)
     stays = lambda a: not any(a is o for o in off) or any(p in left for p in a["parameters"])  # noqa: E731
     copy.adaptations = {n: a for n, a in copy.adaptations.items() if stays(a)}
     return copy
 
 
+def _note_what_stays(model: Transformer, name: str, parameters: dict[str, nn.Parameter]) -> None:
+    """Bring the entry of an adaptation up to date, whose wrappers may have another form now."""
+    entry = model.adaptations[name]
+    stay = [m for m in model.modules() if isinstance(m, Wrapper) and m.owner == name]
+    theirs = {id(p) for m in stay for n, p in m.named_parameters() if not n.startswith("base.")}
+    entry["parameters"] = [n for n, p in parameters.items() if n in entry["parameters"] or id(p) in theirs]
+    for m in stay:
+        entry["knobs"] = entry["knobs"] | m.merged_knobs
+
+
 def _remove(model: nn.Module, replacement: Callable[[Wrapper], nn.Module | None]) -> None:
-    """Put `replacement(wrapper)` in the place of each wrapper for which it is not None."""
+    """Put `replacement(wrapper)` in the place of each wrapper for which it is not None or the wrapper itself."""
     for _, holder, attribute in list(named_layers(model)):
         module: nn.Module = getattr(holder, attribute)
         while isinstance(module, Wrapper):
             instead = replacement(module)
-            if instead is None:
+            if instead is None or instead is module:  # it stays
                 holder, attribute, module = module, "base", module.base
             else:
                 setattr(holder, attribute, instead)

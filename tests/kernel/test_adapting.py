@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import ClassVar
 
 import pytest
 import torch
@@ -357,6 +358,53 @@ def test_an_adaptation_that_adds_nothing_is_known_too(texts, tiny):
     run = new(texts, tiny, Some()).fit()
     with pytest.raises(ValueError, match=r"already carries some\(end='.bias'\).*this run asks some\(end='.weight'\)"):
         new(texts, tiny, Some(end=".weight"), model=run.model)
+
+
+class Product(Wrapper):
+    """Add a·b to the output: no change of a weight, but one number is enough for it."""
+
+    merged_knobs: ClassVar = {"factors": 1}
+
+    def __init__(self, base, factors):
+        super().__init__(base)
+        self.product_of = nn.ParameterList(nn.Parameter(torch.tensor(0.5 + i)) for i in range(factors))
+
+    def forward(self, *args, **kwargs):
+        return self.base(*args, **kwargs) + torch.stack(list(self.product_of)).prod()
+
+    def merged(self):
+        self.product_of = nn.ParameterList([nn.Parameter(torch.stack(list(self.product_of)).prod().detach())])
+        return self
+
+
+@technique(kind="adaptation")
+class Shift:
+    factors: int = knob(2, "Numbers whose product is added.", low=1, high=9)
+
+    @hookimpl
+    def adapt_model(self, model):
+        replace_modules(model, ["attention", "query"], lambda layer: Product(layer, self.factors))
+
+    @hookimpl
+    def trains(self, name):
+        return ".product_of." in name
+
+
+def test_what_no_weight_can_hold_stays_in_its_plainest_form_after_a_merge(texts, tiny):
+    base = new(texts, tiny).fit()
+    run = new(texts, tiny, LoRA(rank=3), Shift(), model=base.model).fit()
+    tokens = torch.randint(0, 100, (2, 12))
+    before = logits(run.model, tokens)
+    merged = merge(run.model)
+    assert torch.allclose(logits(merged, tokens), before, atol=1e-5)
+    assert torch.equal(logits(run.model, tokens), before) and len(run.model.adaptations) == 2
+    left = [n for n, _ in named_parameters(merged) if "product_of" in n or "lora_" in n]
+    assert len(left) == 2 * tiny.layers and all(n.endswith("product_of.0") for n in left)
+    assert merged.adaptations == {"shift": {"knobs": {"factors": 1}, "parameters": left, "originals": {}}}
+    assert torch.equal(logits(merge(merged), tokens), logits(merged, tokens))
+    assert trained(new(texts, tiny, Shift(factors=1), model=merged)) == set(left)
+    assert torch.equal(logits(detach(run.model), tokens), logits(base.model, tokens))
+    assert list(merge(run.model, "lora").adaptations["shift"]["knobs"].values()) == [2]
 
 
 def test_merged_model_can_be_adapted_anew(texts, tiny):
