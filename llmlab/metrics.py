@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 
 def perplexity(loss: float) -> float:
@@ -60,3 +60,12 @@ def rouge(predictions: Sequence[str], references: Sequence[str]) -> dict[str, fl
     scorer = RougeScorer(kinds, use_stemmer=True)
     scores = [scorer.score(r, p) for p, r in zip(predictions, references, strict=True)]
     return {kind: sum(s[kind].fmeasure for s in scores) / len(scores) for kind in kinds}
+
+
+# How the answers of a task are compared with the right ones: (what was said, what is right) -> numbers by name.
+ANSWERS: dict[str, Callable[[Sequence[str], Sequence[str]], dict[str, float]]] = {
+    "words": lambda said, right: {"exact_match": accuracy(said, right), "f1": token_f1(said, right)},
+    "classes": lambda said, right: {"accuracy": accuracy(said, right), "macro_f1": f1(said, right)},
+    "bleu": lambda said, right: {"bleu": bleu(said, right)},
+    "rouge": rouge,
+}

@@ -17,8 +17,9 @@ def as_pair(row: Mapping[str, Any]) -> tuple[str, str]:
     for names in PAIRS:
         ask, answer = names.split()
         if ask in row and answer in row:
+            said = "" if row[answer] is None else str(row[answer])
             if ask == "prompt":
-                return row[ask], str(row[answer])
+                return str(row[ask]), said
             cue = row.get("cue", "")
-            return f"{row[ask]}\n{cue}", f" {row[answer]}" if cue else str(row[answer])
+            return f"{row[ask]}\n{cue}", f" {said}" if cue else said
     raise KeyError(f"a row with {', '.join(row)} is no pair: it needs {' or '.join(PAIRS)}")

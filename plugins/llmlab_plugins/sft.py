@@ -2,14 +2,16 @@
 
     L = -1/|y| Σ_t log p(y_t | x, y_1 … y_{t-1})        x the prompt, y the response and its end mark
 
-1. A text longer than the context loses the beginning of its prompt; a response that does not fit loses its end.
-2. Packing fills rows first come, first served; it does not look for the tightest fit.
+1. A text longer than the context is cut: the response at its end, down to half of the context, then the prompt at its
+   beginning. `cut` among the measures is the share of such texts.
+2. Answers are compared without the white space around them.
+3. Packing fills rows first come, first served; it does not look for the tightest fit.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -18,7 +20,7 @@ from torch import Tensor, nn
 from llmlab.batch import Batch, Chunk, pad
 from llmlab.data.pairs import PAIRS, as_pair
 from llmlab.losses import IGNORE
-from llmlab.metrics import accuracy, perplexity, token_f1
+from llmlab.metrics import ANSWERS, perplexity
 from llmlab.surgery import Wrapper, replace_modules
 from llmlab.technique import hookimpl, knob, technique
 
@@ -40,11 +42,16 @@ class NoisyEmbeddings(Wrapper):
 
 
 class Rows(list[dict[str, Any]]):
-    """What is trained on: each row one document or, packed, several. `pairs` are the documents one by one."""
+    """What is trained on: each row one document or, packed, several. `pairs` are the documents one by one.
 
-    def __init__(self, rows: list[dict[str, Any]], pairs: list[dict[str, Any]], floor: float | None) -> None:
+    `facts` says of the split what needs no model: its floor, the share that was cut. `classes`: responses are labels.
+    """
+
+    def __init__(
+        self, rows: list[dict[str, Any]], pairs: list[dict[str, Any]], facts: dict[str, float], classes: bool
+    ) -> None:
         super().__init__(rows)
-        self.pairs, self.floor = pairs, floor
+        self.pairs, self.facts, self.classes = pairs, facts, classes
         self.lengths = [sum(len(d["tokens"]) - 1 for d in row["documents"]) for row in rows]
 
 
@@ -58,6 +65,12 @@ class SFT:
     neftune: float = knob(0.0, "Noise α on the embeddings while training; the paper uses 5 to 15.", low=0.0, high=100.0)
     answers: int = knob(16, "Answers an evaluation writes and compares with the right ones.", low=0, high=1000)
     longest: int = knob(32, "Longest right answer, in tokens, that is compared so.", low=1, high=4096)
+    measure: str = knob(
+        "auto",
+        "How answers are compared: words (exact match, F1), classes (accuracy, macro F1), BLEU or ROUGE; auto: classes "
+        "where the data has labels, else words.",
+        choices=("auto", *ANSWERS),
+    )
 
     @hookimpl
     def adapt_model(self, model: nn.Module) -> None:
@@ -67,19 +80,38 @@ class SFT:
     @hookimpl(wrapper=True, tryfirst=True)
     def examples(self, run: Any, split: str) -> Any:
         rows = yield
-        tok, room = run.tokenizer, run.model.config.context
-        texts = [as_pair(row) for row in rows]
+        tok, room = run.tokenizer, run.model.room
+        texts = [self._pair(row, f"row {i} of the {split} split") for i, row in enumerate(rows)]
         asked = tok.encode_all([prompt for prompt, _ in texts])
         answered = tok.encode_all([response for _, response in texts])
         pairs: list[dict[str, Any]] = []
+        cut = 0
         for (_, response), x, y in zip(texts, asked, answered, strict=True):
-            y = [*y, tok.eos][: room - 1]
-            x = [tok.bos, *x][-(room - len(y)) :]
+            x, y = [tok.bos, *x], [*y, tok.eos]
+            cut += len(x) + len(y) > room
+            y = y[: max(room // 2, room - len(x))]
+            x = x[-(room - len(y)) :]
             pairs.append({"tokens": x + y, "start": len(x), "response": response})
-        nats = [row.get("nats") for row in rows]
-        learnt = sum(len(p["tokens"]) - p["start"] for p in pairs)
-        floor = sum(nats) / learnt if self.mask_prompt and None not in nats else None
-        return Rows(_pack(pairs, room) if self.packing else [{"documents": [p]} for p in pairs], pairs, floor)
+        nats, facts = [row.get("nats") for row in rows], {}
+        if cut:
+            facts["cut"] = cut / len(pairs)
+        elif self.mask_prompt and None not in nats:
+            facts["floor"] = sum(nats) / sum(len(p["tokens"]) - p["start"] for p in pairs)
+        classes = all(str(row.get("label")) == response.strip() for row, (_, response) in zip(rows, texts, strict=True))
+        return Rows(_pack(pairs, room) if self.packing else [{"documents": [p]} for p in pairs], pairs, facts, classes)
+
+    def _pair(self, row: Mapping[str, Any], where: str) -> tuple[str, str]:
+        """(prompt, response) of a row; ValueError names one from which there is nothing to learn."""
+        try:
+            prompt, response = as_pair(row)
+        except KeyError as error:
+            raise ValueError(f"SFT.examples: {where}: {error.args[0]}") from None
+        if self.mask_prompt and not response.strip():
+            raise ValueError(
+                f"SFT.examples: {where} has an empty response, from which there is nothing to learn: "
+                f"take it out ({prompt[:40]!r})"
+            )
+        return prompt, response
 
     @hookimpl
     def batches(self, run: Any, examples: Chunk) -> Iterator[Batch]:
@@ -106,15 +138,13 @@ class SFT:
     @hookimpl
     def evaluate(self, run: Any, split: str) -> dict[str, float]:
         rows = run.rows(split)
-        found = {"perplexity": perplexity(run.losses(split)["loss"])}
-        if rows.floor is not None:
-            found["floor"] = rows.floor
+        found = {"perplexity": perplexity(run.losses(split)["loss"])} | rows.facts
         short = [p for p in rows.pairs if len(p["tokens"]) - p["start"] <= self.longest][: self.answers]
         if short:
             prompts = [p["tokens"][: p["start"]] for p in short]
             said = [text.strip() for text in run.respond(prompts, max_new_tokens=self.longest).text]
-            wanted = [p["response"].strip() for p in short]
-            found |= {"exact_match": accuracy(said, wanted), "f1": token_f1(said, wanted)}
+            measure = ("classes" if rows.classes else "words") if self.measure == "auto" else self.measure
+            found |= ANSWERS[measure](said, [p["response"].strip() for p in short])
         return found
 
 
