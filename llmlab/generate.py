@@ -141,7 +141,7 @@ def _forward(
         output = model(tokens, seen, source=source, source_keep=source_keep, memory=memory, cache=cache)
         memory = output.memory
         if new is None and cache is not None:
-            step = shortcut(model, cache, keep, len(tokens), steps)
+            step = shortcut(model, cache, keep, source_keep, len(tokens), steps)
         return model.head(output.hidden[:, -1])
 
     return forward

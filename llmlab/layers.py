@@ -89,7 +89,7 @@ class RotaryPositions(nn.Module):
         return (cos, sin) if positions.dim() == 1 else (cos.unsqueeze(1), sin.unsqueeze(1))  # room for H
 
 
-class RelativeBias(nn.Embedding):
+class RelativeBias(nn.Module):
     """What each head adds to a score by how far the key stands from the query (T5, Raffel et al. 2020, section 2.1).
 
     Distances fall into buckets: half of them hold one distance each, the others ever more, up to `relative_span`,
@@ -97,18 +97,19 @@ class RelativeBias(nn.Embedding):
     """
 
     def __init__(self, config: ModelConfig, causal: bool) -> None:
-        super().__init__(config.relative_buckets, config.heads)
+        super().__init__()
+        self.table = nn.Embedding(config.relative_buckets, config.heads)
         self.causal, self.span = causal, config.relative_span
 
     def forward(self, T: int, S: int) -> Tensor:
         """For the last T of S tokens: (H, T, S)."""
-        distance = torch.arange(1 - S, T, device=self.weight.device)  # key minus query, T + S - 1 of them
-        by_distance = super().forward(self.bucket(distance)).t()  # (H, T + S - 1)
+        distance = torch.arange(1 - S, T, device=self.table.weight.device)  # key minus query, T + S - 1 of them
+        by_distance = self.table(self.bucket(distance)).t()  # (H, T + S - 1)
         return by_distance.unfold(-1, S, 1).flip(1)
 
     def bucket(self, distance: Tensor) -> Tensor:
         """Bucket of each distance, key minus query: negative before the query."""
-        buckets, first = self.num_embeddings, 0 * distance
+        buckets, first = self.table.num_embeddings, 0 * distance
         if not self.causal:
             buckets //= 2
             first = buckets * (distance > 0)

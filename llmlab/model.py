@@ -95,10 +95,11 @@ class ModelConfig:
 
         Rotary positions and norms before the layers: measured, a BERT of 2018's design still only counts words after
         300 steps of masked language modelling (loss 5.4), with these two changes it reads its neighbours (loss 2.6).
+        An encoder-decoder after 300 steps on Tinytown's pairs: 2.97 as in 2017, 2.09 as T5, 1.66 so.
         """
         if family == "encoder":
             return cls.preset("bert", positions="rotary", norm_position="pre", dropout=0.0)
-        return cls.preset("transformer") if family == "encoder-decoder" else cls()
+        return cls(family="encoder-decoder", layers=3) if family == "encoder-decoder" else cls()
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

@@ -68,9 +68,9 @@ class Tokenizer:
 
     @cached_property
     def sentinels(self) -> list[int]:
-        """Ids of <extra_0>, <extra_1>, …: the first is the highest id. Empty in a tokenizer from elsewhere."""
-        ids = [self.inner.token_to_id(f"<extra_{i}>") for i in range(SENTINELS)]
-        return [i for i in ids if i is not None]
+        """Ids of <extra_0>, <extra_1>, … (T5: <extra_id_0>, …): the first is the highest id. Empty if it has none."""
+        names = [f"<extra{middle}{i}>" for middle in ("_", "_id_") for i in range(100)]
+        return [i for i in map(self.inner.token_to_id, names) if i is not None]
 
     @cached_property
     def special_ids(self) -> frozenset[int]:

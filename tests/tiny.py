@@ -40,6 +40,14 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "sinusoidal post-norm": dict(
         positions="sinusoidal", norm_position="post", activation="relu", scale_embeddings=True
     ),
+    "relative": dict(
+        positions="relative",
+        relative_buckets=8,
+        relative_span=11,
+        scale_attention=False,
+        scale_logits=True,
+        bias="none",
+    ),
     "head and embedding norm": dict(norm_embeddings=True, head_transform=True, head_bias=True, activation="gelu"),
 }
 variants = pytest.mark.parametrize("settings", VARIANTS.values(), ids=VARIANTS)

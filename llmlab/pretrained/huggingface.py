@@ -1,4 +1,4 @@
-"""Reads a folder in Hugging Face's layout, config.json and safetensors, as one of our models: gpt2, llama, qwen2, bert.
+"""Reads a folder in Hugging Face's layout as one of our models: gpt2, llama, qwen2, bert, t5.
 
 1. Only what the kit's Transformer can compute exactly is read; anything else is refused in one line that names it.
 2. A tokenizer that lacks a special token uses another one in its place: most have no padding, so the end mark pads.
@@ -77,6 +77,41 @@ BERT = {
     "head.transform.2": "cls.predictions.transform.LayerNorm",
     "head.output": "cls.predictions.decoder",
 }
+T5 = {
+    "encoder.embeddings.token": "shared",
+    "encoder.relative.table": "encoder.block.0.layer.0.SelfAttention.relative_attention_bias",
+    "encoder.blocks.#.norm_attention": "encoder.block.#.layer.0.layer_norm",
+    "encoder.blocks.#.attention.query": "encoder.block.#.layer.0.SelfAttention.q",
+    "encoder.blocks.#.attention.kv.key": "encoder.block.#.layer.0.SelfAttention.k",
+    "encoder.blocks.#.attention.kv.value": "encoder.block.#.layer.0.SelfAttention.v",
+    "encoder.blocks.#.attention.out": "encoder.block.#.layer.0.SelfAttention.o",
+    "encoder.blocks.#.norm_mlp": "encoder.block.#.layer.1.layer_norm",
+    "encoder.blocks.#.mlp.up": "encoder.block.#.layer.1.DenseReluDense.wi",
+    "encoder.blocks.#.mlp.down": "encoder.block.#.layer.1.DenseReluDense.wo",
+    "encoder.norm": "encoder.final_layer_norm",
+    "decoder.relative.table": "decoder.block.0.layer.0.SelfAttention.relative_attention_bias",
+    "decoder.blocks.#.norm_attention": "decoder.block.#.layer.0.layer_norm",
+    "decoder.blocks.#.attention.query": "decoder.block.#.layer.0.SelfAttention.q",
+    "decoder.blocks.#.attention.kv.key": "decoder.block.#.layer.0.SelfAttention.k",
+    "decoder.blocks.#.attention.kv.value": "decoder.block.#.layer.0.SelfAttention.v",
+    "decoder.blocks.#.attention.out": "decoder.block.#.layer.0.SelfAttention.o",
+    "decoder.blocks.#.norm_cross": "decoder.block.#.layer.1.layer_norm",
+    "decoder.blocks.#.cross.query": "decoder.block.#.layer.1.EncDecAttention.q",
+    "decoder.blocks.#.cross.kv.key": "decoder.block.#.layer.1.EncDecAttention.k",
+    "decoder.blocks.#.cross.kv.value": "decoder.block.#.layer.1.EncDecAttention.v",
+    "decoder.blocks.#.cross.out": "decoder.block.#.layer.1.EncDecAttention.o",
+    "decoder.blocks.#.norm_mlp": "decoder.block.#.layer.2.layer_norm",
+    "decoder.blocks.#.mlp.up": "decoder.block.#.layer.2.DenseReluDense.wi",
+    "decoder.blocks.#.mlp.down": "decoder.block.#.layer.2.DenseReluDense.wo",
+    "decoder.norm": "decoder.final_layer_norm",
+    "head.output": "lm_head",
+}
+# T5's second version has two matrices where ours are `gate` and `up`
+T5_GATED = T5 | {
+    f"{stack}.blocks.#.mlp.{ours}": f"{stack}.block.#.layer.{i}.DenseReluDense.{theirs}"
+    for stack, i in (("encoder", 1), ("decoder", 2))
+    for ours, theirs in (("gate", "wi_0"), ("up", "wi_1"))
+}
 
 
 def load_huggingface(folder: str | Path) -> Transformer:
@@ -87,6 +122,8 @@ def load_huggingface(folder: str | Path) -> Transformer:
     if kind not in FAMILIES:
         raise ValueError(f"{folder} holds a {kind!r} model: supported are {', '.join(FAMILIES)}")
     describe, names, prefix = FAMILIES[kind]
+    if kind == "t5" and "gated" in theirs.get("feed_forward_proj", ""):
+        names = T5_GATED
     weights = _weights(folder, prefix)
     settings = describe(theirs, weights)
     act = settings["activation"]
@@ -103,7 +140,7 @@ def load_huggingface(folder: str | Path) -> Transformer:
                 )
             parameter.copy_(found)
     if (folder / "tokenizer.json").is_file():
-        model.tokenizer = _tokenizer(folder)
+        model.tokenizer = _tokenizer(folder, SPELLINGS | {"bos": ("<pad>",)} if kind == "t5" else SPELLINGS)
     return model.eval()
 
 
@@ -202,15 +239,41 @@ def _bert(theirs: dict[str, Any], weights: dict[str, Tensor]) -> dict[str, Any]:
     ).to_dict() | {"activation": theirs.get("hidden_act", "gelu")}
 
 
+def _t5(theirs: dict[str, Any], weights: dict[str, Tensor]) -> dict[str, Any]:
+    layers, heads, width = theirs["num_layers"], theirs["num_heads"], theirs["d_model"]
+    if heads * theirs["d_kv"] != width:
+        raise ValueError(f"config.json: {heads} heads of {theirs['d_kv']} do not make up the width {width}")
+    _refuse(theirs, num_decoder_layers=layers)
+    gated, _, act = theirs.get("feed_forward_proj", "relu").rpartition("-")
+    first = theirs.get("scale_decoder_outputs", theirs.get("tie_word_embeddings", True))  # the version of 2019
+    return ModelConfig.preset(
+        "t5",
+        context=theirs.get("n_positions", 512),  # what it was trained on: relative positions know no end
+        layers=layers,
+        heads=heads,
+        width=width,
+        mlp_width=theirs["d_ff"],
+        norm_eps=theirs.get("layer_norm_epsilon", 1e-6),
+        gated=bool(gated),
+        relative_buckets=theirs.get("relative_attention_num_buckets", 32),
+        relative_span=theirs.get("relative_attention_max_distance", 128),
+        scale_logits=first,
+        tied="lm_head.weight" not in weights,
+        dropout=0.0,
+    ).to_dict() | {"activation": "gelu_new" if gated and act == "gelu" else act}
+
+
 Describe = Callable[[dict[str, Any], dict[str, Tensor]], dict[str, Any]]
 FAMILIES: dict[str, tuple[Describe, dict[str, str], str]] = {
     "gpt2": (_gpt2, GPT2, "transformer."),
     "llama": (_llama, LLAMA, "model."),
     "qwen2": (_llama, LLAMA, "model."),
     "bert": (_bert, BERT, "bert."),
+    "t5": (_t5, T5, ""),
 }
 
-# What a role is called, most telling name first; a role without a name of its own takes the end mark's.
+# What a role is called, most telling name first; a role without a name of its own takes the end mark's. In T5 the
+# padding also starts an answer.
 SPELLINGS = {
     "pad": ("<pad>", "[PAD]", "<|pad|>", "<|endoftext|>"),
     "bos": ("<s>", "<bos>", "[CLS]", "<|begin_of_text|>", "<|endoftext|>"),
@@ -221,10 +284,10 @@ SPELLINGS = {
 }
 
 
-def _tokenizer(folder: Path) -> Tokenizer:
+def _tokenizer(folder: Path, spellings: dict[str, tuple[str, ...]]) -> Tokenizer:
     settings = folder / "tokenizer_config.json"
     given = read_json(settings) if settings.is_file() else {}
     text = (folder / "tokenizer.json").read_text(encoding="utf-8")
-    chosen = {role: given.get(f"{role}_token") or "" for role in SPELLINGS}
+    chosen = {role: given.get(f"{role}_token") or "" for role in spellings}
     named = {role: name["content"] if isinstance(name, dict) else name for role, name in chosen.items()}
-    return Tokenizer.foreign(text, {role: [named[role], *names] for role, names in SPELLINGS.items()})
+    return Tokenizer.foreign(text, {role: [named[role], *names] for role, names in spellings.items()})

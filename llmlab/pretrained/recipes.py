@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -26,7 +26,8 @@ from ..training import Training
 from . import HERE, save_model
 
 SEED = 0
-CHECKED = "tinytown:mix,size=2000,seed=1"  # its validation split shares no household with what is trained on
+# what a model is measured on: these validation splits share no household with what is trained on
+MIX, PAIRS = "tinytown:mix,size=2000,seed=1", "tinytown:pairs,size=2000,seed=1"
 RATES = (1e-3, 2e-3, 4e-3, 8e-3)
 SHORT = 500  # steps of a run that only compares learning rates
 
@@ -38,14 +39,51 @@ class Recipe:
     objective: dict[str, dict[str, Any]]
     config: ModelConfig
     training: Training
+    reading: Callable[[], Corpus]
+    checked: str = MIX
 
     def run(self, folder: Path | None = None, **changes: Any) -> Run:
         """The run, untrained; `changes` are settings of `Training`."""
-        made = Run(
-            [self.objective], reading(), config=self.config, training=replace(self.training, **changes), seed=SEED
-        )
+        training = replace(self.training, **changes)
+        made = Run([self.objective], self.reading(), config=self.config, training=training, seed=SEED)
         made.folder = folder
         return made
+
+
+@cache
+def text() -> Corpus:
+    """Tinytown's mixture of tasks as running text, and real English from docstrings, twice.
+
+    The Python reference and the locale data are left for lessons to fine-tune on: the models have never seen them.
+    """
+    return _reading("tinytown mix and docstrings", corpus("tinytown", task="mix", size=60_000, seed=SEED))
+
+
+@cache
+def pairs_and_text() -> Corpus:
+    """Tinytown's pairs to answer, its documents and the docstrings to be restored from what span corruption leaves."""
+    pairs, documents = (
+        corpus("tinytown", task=t, size=n, seed=SEED) for t, n in (("pairs", 80_000), ("documents", 10_000))
+    )
+    return _reading("tinytown pairs, tinytown documents and docstrings", pairs, documents)
+
+
+def _reading(name: str, *parts: Corpus) -> Corpus:
+    """These and the docstrings, in training twice; a hundred rows of each to validate on."""
+    english = corpus("docstrings")
+    sources: dict[str, list[Corpus]] = {"train": [*parts, english, english]}
+    splits = {
+        split: [
+            {name: row[name] for name in part.columns}
+            for part in sources.get(split, [*parts, english])
+            for row in (part[split] if split == "train" else part[split][:100])
+        ]
+        for split in ("train", "validation", "test")
+    }
+    origins, licences = (
+        "; ".join(dict.fromkeys(getattr(p, a) for p in [*parts, english])) for a in ("source", "licence")
+    )
+    return Corpus(name, splits, origins, licences)
 
 
 _SETTINGS = Training(steps=6000, warmup=0.02, weight_decay=0.05, precision="bf16", evaluate_every=250, save_every=250)
@@ -55,6 +93,7 @@ RECIPES = {
         {"clm": {"window": 256}},
         ModelConfig.preset("gpt2", positions="rotary", dropout=0.0),
         replace(_SETTINGS, batch_size=16, learning_rate=4e-3),
+        text,
     ),
     # BERT with rotary positions and norms before the layers, see `ModelConfig.usual`; the sweep's best learning
     # rate is 4e-3, a little less is taken because twice as much fails
@@ -62,57 +101,55 @@ RECIPES = {
         {"mlm": {"window": 128}},
         ModelConfig.usual("encoder"),
         replace(_SETTINGS, steps=5000, batch_size=32, learning_rate=3e-3),
+        text,
+    ),
+    # T5's way to read and write, in the design of the others, see `ModelConfig.usual`; the sweep's best learning rate
+    "tiny-t5": Recipe(
+        {"seq2seq": {"window": 128}},
+        ModelConfig.usual("encoder-decoder"),
+        replace(_SETTINGS, batch_size=32, learning_rate=4e-3),
+        pairs_and_text,
+        PAIRS,
     ),
 }
 
 
-@cache
-def reading() -> Corpus:
-    """What the bundled models read: Tinytown's mixture of tasks, and real English from docstrings, twice.
-
-    The Python reference and the locale data are left for lessons to fine-tune on: the models have never seen them.
-    """
-    parts = [corpus("tinytown", task="mix", size=60_000, seed=SEED), *[corpus("docstrings")] * 2]
-
-    def rows(split: str) -> Iterator[dict[str, str]]:
-        for part in parts if split == "train" else parts[:2]:
-            yield from ({"text": row["text"]} for row in (part[split] if split == "train" else part[split][:100]))
-
-    splits = {split: list(rows(split)) for split in ("train", "validation", "test")}
-    sources, licences = ("; ".join(dict.fromkeys(getattr(p, a) for p in parts)) for a in ("source", "licence"))
-    return Corpus("tinytown mix and docstrings", splits, sources, licences)
-
-
 def sweep(recipe: Recipe, steps: int, rates: tuple[float, ...]) -> dict[str, float]:
-    """Validation loss on `CHECKED` after `steps` steps, by peak learning rate."""
+    """Loss on what the recipe is checked on after `steps` steps, by peak learning rate."""
     found = {}
     for rate in rates:
         run = recipe.run(steps=steps, learning_rate=rate, save_every=0, evaluate_every=steps).fit(progress=False)
-        found[f"{rate:g}"] = round(checked(run)["loss"], 4)
+        found[f"{rate:g}"] = round(checked(run, recipe)["loss"], 4)
         print(f"learning rate {rate:g}: validation loss {found[f'{rate:g}']:.3f} after {steps} steps", flush=True)
     return found
 
 
-def checked(run: Run) -> dict[str, float]:
-    """All measures on all of `CHECKED`'s validation split."""
-    return Run([type(t)() for t in run.techniques], CHECKED, model=run.model).evaluate("validation")
+def checked(run: Run, recipe: Recipe) -> dict[str, float]:
+    """All measures on all of the validation split of what the recipe is checked on."""
+    return Run([type(t)() for t in run.techniques], recipe.checked, model=run.model).evaluate("validation")
 
 
-def bundle(run: Run, folder: Path, swept: dict[str, Any]) -> None:
+def bundle(run: Run, recipe: Recipe, folder: Path, swept: dict[str, Any]) -> None:
     """Write the model in bfloat16 with a card that says how it was made and how good it is."""
     save_model(run.model, folder, torch.bfloat16)
     card = {
         "techniques": [type(t).__name__ for t in run.techniques],
         "data": {"name": run.corpus.name, "source": run.corpus.source, "licence": run.corpus.licence},
         "steps": run.steps,
-        "tokens": run.steps * run.training.batch_size * run.techniques[0].window,
+        "tokens": round(run.steps * run.training.batch_size * _length(run)),
         "seed": run.seed,
         "learning_rate": run.learning_rate,
         "learning_rates_compared": swept,
         "parameters": run.parameters().total,
-        "validation": {"data": CHECKED, **{k: round(v, 4) for k, v in checked(run).items()}},
+        "validation": {"data": recipe.checked, **{k: round(v, 4) for k, v in checked(run, recipe).items()}},
     }
     write_atomic(folder / "card.json", json.dumps(card, indent=2) + "\n")
+
+
+def _length(run: Run) -> float:
+    """Tokens that the model reads of an example, on average."""
+    lengths = getattr(run.rows("train"), "lengths", None)
+    return sum(lengths) / len(lengths) if lengths else run.techniques[0].window
 
 
 def main() -> None:
@@ -133,12 +170,12 @@ def main() -> None:
         write_atomic(swept, json.dumps(found, indent=2) + "\n")
         return
     if (work / "checkpoint.safetensors").exists():
-        run = Run.load(work, reading())
+        run = Run.load(work, recipe.reading())
     else:
         run = recipe.run(work, **({"steps": chosen.steps} if chosen.steps else {}))
     run.fit(progress=Lines())
     run.save(work)
-    bundle(run, chosen.to or HERE / chosen.name, read_json(swept) if swept.exists() else {})
+    bundle(run, recipe, chosen.to or HERE / chosen.name, read_json(swept) if swept.exists() else {})
 
 
 if __name__ == "__main__":

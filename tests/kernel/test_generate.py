@@ -6,7 +6,7 @@ import importlib
 
 import pytest
 import torch
-from tiny import LLAMA, WRAPPERS, V, add_lora, build, variants
+from tiny import LLAMA, VARIANTS, WRAPPERS, V, add_lora, build, variants
 from torch import nn
 
 from llmlab.generate import choose, evaluating, generate, respond
@@ -71,8 +71,9 @@ def test_greedy_with_wrappers(settings, add, taken):
 
 def test_the_shortcut_computes_what_the_modules_do():
     """Logits of both ways agree to rounding, whatever the number of rows."""
-    for settings in ({}, LLAMA, {**LLAMA, "kv_heads": 2}):
-        model = build(**settings)
+    both = dict(family="encoder-decoder")
+    for settings in ({}, LLAMA, {**LLAMA, "kv_heads": 2}, both, VARIANTS["relative"] | both):
+        model, start = build(**settings), {"bos": 1} if "family" in settings else {}
         add_lora(model)
         for prompts in (PROMPTS, [[1, 2]]):
             seen = {}
@@ -82,7 +83,7 @@ def test_the_shortcut_computes_what_the_modules_do():
                 try:
                     module.choose = lambda x, *rest, to=logits, keep=keep: (to.append(x), keep(x, *rest))[1]
                     module.shortcut = real if fast else lambda *args: None
-                    generate(model, prompts, max_new_tokens=20, temperature=0)
+                    generate(model, prompts, max_new_tokens=20, temperature=0, **start)
                 finally:
                     module.shortcut, module.choose = real, keep
             torch.testing.assert_close(torch.stack(seen[True]), torch.stack(seen[False]), rtol=1e-5, atol=1e-5)
@@ -144,16 +145,22 @@ def test_merged_and_adapted_write_the_same():
     assert got[0] == got[1]
 
 
-@pytest.mark.parametrize("cached", [True, False])
-def test_encoder_decoder(cached):
-    model = build(family="encoder-decoder", positions="sinusoidal", norm_position="post")
-    got = generate(model, PROMPTS, max_new_tokens=9, temperature=0, bos=1, cached=cached)
-    for prompt, row in zip(PROMPTS, got.rows(), strict=True):
-        ids = [1]
-        for _ in range(9):
-            output = model(torch.tensor([ids]), source=torch.tensor([prompt]))
-            ids.append(int(model.logits(output)[0, -1].argmax()))
-        assert row == ids[1:]
+@pytest.mark.parametrize("add", WRAPPERS.values(), ids=WRAPPERS)
+@variants
+def test_encoder_decoder(settings, add, taken):
+    model = build(family="encoder-decoder", **settings)
+    add(model)
+    for prompts in (PROMPTS, PROMPTS[1:2]):
+        got = generate(model, prompts, max_new_tokens=9, temperature=0, bos=1)
+        again = generate(model, prompts, max_new_tokens=9, temperature=0, bos=1, cached=False)
+        assert got.rows() == again.rows()
+        for prompt, row in zip(prompts, got.rows(), strict=True):
+            ids = [1]
+            for _ in range(9):
+                output = model(torch.tensor([ids]), source=torch.tensor([prompt]))
+                ids.append(int(model.logits(output)[0, -1].argmax()))
+            assert row == ids[1:]
+    assert taken == [add in (WRAPPERS["bare"], WRAPPERS["lora"])] * 2
 
 
 # -- the end of a text -------------------------------------------------------------------------------------------

@@ -12,7 +12,16 @@ from tiny import LLAMA, TIGHT, VARIANTS, WRAPPERS, Bottleneck, T, V, add_lora, a
 from torch import nn
 
 from llmlab.cache import Cache
-from llmlab.layers import Attention, Positions, RotaryPositions, SinusoidalPositions, make_norm, rotate, visible
+from llmlab.layers import (
+    Attention,
+    Positions,
+    RelativeBias,
+    RotaryPositions,
+    SinusoidalPositions,
+    make_norm,
+    rotate,
+    visible,
+)
 from llmlab.losses import IGNORE
 from llmlab.model import PRESETS, ModelConfig, Transformer, record_attention
 from llmlab.precision import computing
@@ -31,8 +40,8 @@ def test_shapes_and_loss_at_the_start(preset):
     assert output.hidden.shape == (4, 20, 128)
     assert model.logits(output).shape == (4, 20, 500)
     assert model.logits(output, tokens > 250).shape == (int((tokens > 250).sum()), 500)
-    assert (output.memory is None) == (preset != "transformer")
-    if preset != "transformer":  # post-norm over tied, scaled embeddings starts above ln V, as it did in 2017
+    assert (output.memory is None) == (preset not in ("transformer", "t5"))
+    if preset not in ("transformer", "t5"):  # tied embeddings of unit size start above ln V, in 2017 and in T5
         assert model.loss(output, torch.randint(0, 500, (4, 20))).item() == pytest.approx(math.log(500), abs=0.15)
 
 
@@ -43,6 +52,7 @@ def test_unknown_settings_are_one_line():
         (dict(positions="rotary", width=12), "rotary positions need an even width per head"),
         (dict(layers=0), "ModelConfig.layers = 0"),
         (dict(activation="swish"), "unknown activation 'swish'"),
+        (dict(positions="relative", relative_span=32), "32 buckets for a span of 32"),
     ):
         with pytest.raises(ValueError, match=message):
             ModelConfig(**wrong)
@@ -199,7 +209,7 @@ def test_cached_equals_uncached(settings, padded, add):
 
 
 @pytest.mark.parametrize("add", WRAPPERS.values(), ids=WRAPPERS)
-@pytest.mark.parametrize("settings", [VARIANTS["learned"], VARIANTS["sinusoidal post-norm"], VARIANTS["grouped"]])
+@pytest.mark.parametrize("settings", [VARIANTS[n] for n in ("learned", "sinusoidal post-norm", "grouped", "relative")])
 def test_cached_equals_uncached_with_an_encoder(settings, add):
     model, tokens = build(family="encoder-decoder", **settings), some()
     add(model)
@@ -211,6 +221,26 @@ def test_cached_equals_uncached_with_an_encoder(settings, add):
     other[~source_keep] = 0  # what is hidden does not matter
     torch.testing.assert_close(model(tokens, source=other, source_keep=source_keep).hidden, whole, **TIGHT)
     assert (model(tokens, source=source.flip(0), source_keep=source_keep).hidden - whole).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("causal", [True, False])
+def test_relative_positions(causal):
+    """Buckets: near distances one by one, far ones together, each side its own half where both are seen."""
+    config = ModelConfig(positions="relative", relative_buckets=8, relative_span=16, heads=2, width=8)
+    relative = RelativeBias(config, causal)
+    found = relative.bucket(torch.arange(-20, 21)).tolist()
+    if causal:  # from 4 on a logarithm: a new bucket at 4 · 4^(k/4) = 4, 5.7, 8, 11.3
+        assert found[:20] == [7] * 9 + [6] * 4 + [5] * 2 + [4] * 2 + [3, 2, 1] and found[20:] == [0] * 21
+    else:  # with 4 buckets a side, exact below 2
+        assert found[20] == 0 and found[19] == 1 and found[21] == 5
+        assert found[0] == 3 and found[40] == 7 and {0, 1, 2, 3} == set(found[:21])
+        assert [f - 4 for f in found[21:]] == found[19::-1]
+    bias = relative(3, 5)
+    assert bias.shape == (2, 3, 5)
+    for i in range(3):
+        for j in range(5):
+            bucket = relative.bucket(torch.tensor(j - (i + 2)))
+            torch.testing.assert_close(bias[:, i, j], relative.table.weight[bucket])
 
 
 def test_a_prefix_enters_the_cache_once():

@@ -21,8 +21,8 @@ transformers = pytest.importorskip(
 from llmlab.generate import generate  # noqa: E402
 from llmlab.losses import IGNORE  # noqa: E402
 from llmlab.model import Transformer  # noqa: E402
-from llmlab.pretrained.huggingface import FAMILIES, _find, load_huggingface  # noqa: E402
-from llmlab.surgery import merge, named_parameters  # noqa: E402
+from llmlab.pretrained.huggingface import FAMILIES, T5_GATED, _find, load_huggingface  # noqa: E402
+from llmlab.surgery import adapt, merge, named_parameters  # noqa: E402
 from llmlab.tokenizer import Tokenizer  # noqa: E402
 
 pytestmark = pytest.mark.bench
@@ -53,6 +53,13 @@ def bert(kind="BertForMaskedLM", **changes):
     sizes = dict(num_attention_heads=3, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, type_vocab_size=3)
     config = transformers.BertConfig(**{**SMALL, **sizes, "pad_token_id": 0, **changes})
     return getattr(transformers, kind)(config)
+
+
+def t5(**changes):
+    sizes = dict(vocab_size=V, d_model=24, d_kv=8, d_ff=40, num_layers=3, num_heads=3, n_positions=19)
+    buckets = dict(relative_attention_num_buckets=8, relative_attention_max_distance=11, decoder_start_token_id=0)
+    config = transformers.T5Config(**{**sizes, **buckets, "dropout_rate": 0.0, "eos_token_id": None, **changes})
+    return transformers.T5ForConditionalGeneration(config)
 
 
 CASES = {
@@ -125,6 +132,34 @@ def test_logits_loss_and_gradients(make, tmp_path):
     assert compared == sum(g.numel() for g in gradients.values())
 
 
+@pytest.mark.parametrize("changes", [{}, {"tie_word_embeddings": False, "feed_forward_proj": "gated-gelu"}], ids=str)
+def test_t5(changes, tmp_path, monkeypatch):
+    """Both versions: logits, loss, every gradient, and a greedy answer to sources of unequal length."""
+    norm = (
+        transformers.models.t5.modeling_t5.T5LayerNorm
+    )  # theirs rounds to float32 in between, which hides differences
+    exact = lambda n, x: n.weight * x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + n.variance_epsilon)  # noqa: E731
+    monkeypatch.setattr(norm, "forward", exact)
+    theirs, ours = pair(lambda: t5(**changes), tmp_path)
+    bound = dict(rtol=1e-10, atol=1e-10)
+    source, keep = batch()
+    tokens, _ = batch(2)
+    answer = theirs(input_ids=source, attention_mask=keep.long(), decoder_input_ids=tokens)
+    output = ours(tokens, source=source, source_keep=keep)
+    torch.testing.assert_close(ours.head(output.hidden), answer.logits, **bound)
+    wanted = torch.nn.functional.cross_entropy(answer.logits.flatten(0, 1), tokens.roll(-1, 1).flatten())
+    loss = ours.loss(output, tokens.roll(-1, 1))
+    wanted.backward()
+    loss.backward()
+    gradients = {n: p.grad for n, p in theirs.named_parameters()}
+    names = T5_GATED if changes else FAMILIES["t5"][1]
+    for name, p in named_parameters(ours):
+        torch.testing.assert_close(p.grad, _find(name, names, gradients, transposed=False), **bound)
+    said = theirs.generate(source, attention_mask=keep.long(), max_new_tokens=9, do_sample=False)[:, 1:]
+    rows = [s[k].tolist() for s, k in zip(source, keep, strict=True)]
+    assert generate(ours, rows, max_new_tokens=9, temperature=0, bos=0).rows() == said.tolist()
+
+
 @decoders
 def test_the_loss_as_they_compute_it(make, tmp_path):
     theirs, ours = pair(make, tmp_path)
@@ -159,8 +194,7 @@ def test_lora_is_peft_s(rslora, tmp_path):
     theirs, ours = pair(llama, tmp_path)
     config = peft.LoraConfig(r=3, lora_alpha=7, target_modules=["q_proj", "v_proj"], use_rslora=rslora)
     theirs = peft.get_peft_model(theirs, config).double()
-    LoRA(rank=3, alpha=7, rslora=rslora).adapt_model(ours)
-    ours.adaptations["lora"] = {"knobs": {}, "parameters": [n for n, _ in named_parameters(ours) if "lora" in n]}
+    adapt(ours, "lora", {}, True, 0, lambda: LoRA(rank=3, alpha=7, rslora=rslora).adapt_model(ours))
     mine = {n: p for n, p in ours.double().named_parameters() if "lora" in n}
     places = {"query": "q_proj", "kv.value": "v_proj"}
     pairs = []
@@ -223,13 +257,15 @@ def test_tokenizers(tmp_path):
 @pytest.mark.parametrize(
     ("make", "changes", "message"),
     [
-        (gpt2, {"model_type": "gpt_neo"}, "holds a 'gpt_neo' model: supported are gpt2, llama, qwen2, bert"),
+        (gpt2, {"model_type": "gpt_neo"}, "holds a 'gpt_neo' model: supported are gpt2, llama, qwen2, bert, t5"),
         (gpt2, {"activation_function": "tanh"}, "activation 'tanh' is not supported"),
         (gpt2, {"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx = True is not supported"),
         (llama, {"attention_bias": True}, "attention_bias = True is not supported"),
         (llama, {"head_dim": 8}, "head_dim = 8 is not supported, only 4"),
         (llama, {"rope_parameters": {"rope_type": "llama3"}}, "rope_type = 'llama3' is not supported"),
         (llama, {"rope_scaling": {"type": "linear"}}, "type = 'linear' is not supported"),
+        (t5, {"num_decoder_layers": 2}, "num_decoder_layers = 2 is not supported, only 3"),
+        (t5, {"d_kv": 9}, "3 heads of 9 do not make up the width 24"),
         (qwen2, {"use_sliding_window": True}, "use_sliding_window = True is not supported"),
         (
             bert,
