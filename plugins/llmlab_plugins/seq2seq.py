@@ -10,7 +10,8 @@ the target lists what was cut.
 
 1. Texts are joined and cut into windows. A window starts with text that stays and ends with a span that is cut, as in
    T5's code; the closing sentinel of the paper's figure is therefore never needed.
-2. A source that does not fit the context loses its end, and so does a target.
+2. A source that does not fit the context loses its end, and so does a target; `cut` among the measures is the share
+   of such pairs.
 """
 
 from __future__ import annotations
@@ -21,21 +22,27 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from llmlab.answers import compare, read_pairs, usual_measure
 from llmlab.batch import Batch, Chunk, pad
-from llmlab.data.pairs import PAIRS, as_pair
+from llmlab.data.pairs import PAIRS
 from llmlab.losses import IGNORE
-from llmlab.metrics import accuracy, perplexity, token_f1
+from llmlab.metrics import ANSWERS, perplexity
 from llmlab.technique import hookimpl, knob, technique
 from llmlab.tokenizer import Tokenizer
 from llmlab.windows import Windows, join
 
 
 class Rows(list[dict[str, Any]]):
-    """What is trained on: rows with `source` and `target` ids, or with the `window` that is yet to be corrupted."""
+    """What is trained on: rows with `source` and `target` ids, or with the `window` that is yet to be corrupted.
 
-    def __init__(self, pairs: list[dict[str, Any]], windows: list[dict[str, Any]], floor: float | None) -> None:
+    `facts` says of the split what needs no model: its floor, the share that was cut. `measure` suits its answers.
+    """
+
+    def __init__(
+        self, pairs: list[dict[str, Any]], windows: list[dict[str, Any]], facts: dict[str, float], measure: str
+    ) -> None:
         super().__init__([*pairs, *windows])
-        self.pairs, self.floor = pairs, floor
+        self.pairs, self.facts, self.measure = pairs, facts, measure
         self.lengths = [len(r["window"]) if "window" in r else len(r["source"]) + len(r["target"]) for r in self]
 
 
@@ -49,6 +56,12 @@ class Seq2Seq:
     span: float = knob(3.0, "Mean length of what is cut out at a place, in tokens.", low=1.0, high=64.0)
     answers: int = knob(16, "Answers an evaluation writes and compares with the right ones.", low=0, high=1000)
     longest: int = knob(32, "Longest right answer, in tokens, that is compared so.", low=1, high=4096)
+    measure: str = knob(
+        "auto",
+        "How answers are compared: words (exact match, F1), classes (accuracy, macro F1), BLEU or ROUGE; auto: classes "
+        "where the data has labels, else words.",
+        choices=("auto", *ANSWERS),
+    )
 
     @hookimpl(wrapper=True, tryfirst=True)
     def examples(self, run: Any, split: str) -> Any:
@@ -56,10 +69,11 @@ class Seq2Seq:
         tok, room = run.tokenizer, run.model.room
         texts = [row for row in rows if "text" in row and "label" not in row]
         told = [row for row in rows if "text" not in row or "label" in row]
-        asked, answered = zip(*map(as_pair, told), strict=True) if told else ((), ())
+        read = read_pairs("Seq2Seq", told, split)
+        ids = list(zip(*(tok.encode_all([pair[i] for pair in read]) for i in (0, 1)), strict=True))
         pairs = [
             {"source": [*x[: room - 1], tok.eos], "target": [*y, tok.eos][:room], "response": response}
-            for x, y, response in zip(tok.encode_all(asked), tok.encode_all(answered), answered, strict=True)
+            for (x, y), (_, response) in zip(ids, read, strict=True)
         ]
         windows: list[dict[str, Any]] = []
         if texts:
@@ -69,9 +83,13 @@ class Seq2Seq:
                 )
             windows = [{"window": w["tokens"]} for w in Windows(join(texts, tok)[0], min(self.window, room - 1))]
             windows = [w for w in windows if len(w["window"]) > 1]  # a single token leaves nothing to read
-        nats = [row.get("nats") for row in told]
-        known = pairs and not texts and None not in nats
-        return Rows(pairs, windows, sum(nats) / sum(len(p["target"]) for p in pairs) if known else None)
+        nats, facts = [row.get("nats") for row in told], {}
+        cut = sum(max(len(x), len(y)) >= room for x, y in ids)
+        if cut:
+            facts["cut"] = cut / len(pairs)
+        elif pairs and not texts and None not in nats:
+            facts["floor"] = sum(nats) / sum(len(p["target"]) for p in pairs)
+        return Rows(pairs, windows, facts, usual_measure(told, read))
 
     @hookimpl
     def batches(self, run: Any, examples: Chunk) -> Iterator[Batch]:
@@ -110,15 +128,12 @@ class Seq2Seq:
     @hookimpl
     def evaluate(self, run: Any, split: str) -> dict[str, float]:
         rows = run.rows(split)
-        found = {"perplexity": perplexity(run.losses(split)["loss"])}
-        if rows.floor is not None:
-            found["floor"] = rows.floor
+        found = {"perplexity": perplexity(run.losses(split)["loss"])} | rows.facts
         short = [p for p in rows.pairs if len(p["target"]) <= self.longest][: self.answers]
-        if short:
-            said = [t.strip() for t in run.respond([p["source"] for p in short], max_new_tokens=self.longest).text]
-            wanted = [p["response"].strip() for p in short]
-            found |= {"exact_match": accuracy(said, wanted), "f1": token_f1(said, wanted)}
-        return found
+        sources, right = [p["source"] for p in short], [p["response"] for p in short]
+        return found | compare(
+            run, sources, right, self.longest, rows.measure if self.measure == "auto" else self.measure
+        )
 
 
 def _parts(total: int, count: int, draw: torch.Generator) -> list[int]:

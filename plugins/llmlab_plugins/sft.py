@@ -11,14 +11,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from llmlab.answers import compare, read_pairs, usual_measure
 from llmlab.batch import Batch, Chunk, pad
-from llmlab.data.pairs import PAIRS, as_pair
+from llmlab.data.pairs import PAIRS
 from llmlab.losses import IGNORE
 from llmlab.metrics import ANSWERS, perplexity
 from llmlab.surgery import Wrapper, replace_modules
@@ -44,14 +45,14 @@ class NoisyEmbeddings(Wrapper):
 class Rows(list[dict[str, Any]]):
     """What is trained on: each row one document or, packed, several. `pairs` are the documents one by one.
 
-    `facts` says of the split what needs no model: its floor, the share that was cut. `classes`: responses are labels.
+    `facts` says of the split what needs no model: its floor, the share that was cut. `measure` suits its answers.
     """
 
     def __init__(
-        self, rows: list[dict[str, Any]], pairs: list[dict[str, Any]], facts: dict[str, float], classes: bool
+        self, rows: list[dict[str, Any]], pairs: list[dict[str, Any]], facts: dict[str, float], measure: str
     ) -> None:
         super().__init__(rows)
-        self.pairs, self.facts, self.classes = pairs, facts, classes
+        self.pairs, self.facts, self.measure = pairs, facts, measure
         self.lengths = [sum(len(d["tokens"]) - 1 for d in row["documents"]) for row in rows]
 
 
@@ -81,7 +82,7 @@ class SFT:
     def examples(self, run: Any, split: str) -> Any:
         rows = yield
         tok, room = run.tokenizer, run.model.room
-        texts = [self._pair(row, f"row {i} of the {split} split") for i, row in enumerate(rows)]
+        texts = read_pairs("SFT", rows, split, empty=not self.mask_prompt)
         asked = tok.encode_all([prompt for prompt, _ in texts])
         answered = tok.encode_all([response for _, response in texts])
         pairs: list[dict[str, Any]] = []
@@ -97,21 +98,8 @@ class SFT:
             facts["cut"] = cut / len(pairs)
         elif self.mask_prompt and None not in nats:
             facts["floor"] = sum(nats) / sum(len(p["tokens"]) - p["start"] for p in pairs)
-        classes = all(str(row.get("label")) == response.strip() for row, (_, response) in zip(rows, texts, strict=True))
-        return Rows(_pack(pairs, room) if self.packing else [{"documents": [p]} for p in pairs], pairs, facts, classes)
-
-    def _pair(self, row: Mapping[str, Any], where: str) -> tuple[str, str]:
-        """(prompt, response) of a row; ValueError names one from which there is nothing to learn."""
-        try:
-            prompt, response = as_pair(row)
-        except KeyError as error:
-            raise ValueError(f"SFT.examples: {where}: {error.args[0]}") from None
-        if self.mask_prompt and not response.strip():
-            raise ValueError(
-                f"SFT.examples: {where} has an empty response, from which there is nothing to learn: "
-                f"take it out ({prompt[:40]!r})"
-            )
-        return prompt, response
+        packed = _pack(pairs, room) if self.packing else [{"documents": [p]} for p in pairs]
+        return Rows(packed, pairs, facts, usual_measure(rows, texts))
 
     @hookimpl
     def batches(self, run: Any, examples: Chunk) -> Iterator[Batch]:
@@ -140,12 +128,10 @@ class SFT:
         rows = run.rows(split)
         found = {"perplexity": perplexity(run.losses(split)["loss"])} | rows.facts
         short = [p for p in rows.pairs if len(p["tokens"]) - p["start"] <= self.longest][: self.answers]
-        if short:
-            prompts = [p["tokens"][: p["start"]] for p in short]
-            said = [text.strip() for text in run.respond(prompts, max_new_tokens=self.longest).text]
-            measure = ("classes" if rows.classes else "words") if self.measure == "auto" else self.measure
-            found |= ANSWERS[measure](said, [p["response"].strip() for p in short])
-        return found
+        prompts, right = [p["tokens"][: p["start"]] for p in short], [p["response"] for p in short]
+        return found | compare(
+            run, prompts, right, self.longest, rows.measure if self.measure == "auto" else self.measure
+        )
 
 
 def _pack(pairs: list[dict[str, Any]], room: int) -> list[dict[str, Any]]:
