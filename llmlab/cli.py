@@ -173,13 +173,14 @@ def generate(
     top_p: TopP = 1.0,
     seed: Seed = 0,
 ) -> None:
-    """Continue a text; with an encoder, fill its blanks (___)."""
+    """Continue a text; with an encoder, fill its blanks (___); with an encoder-decoder, answer it."""
     from .fill import fill
     from .pretrained import load_model
 
     loaded, text = load_model(model), prompt.replace("\\n", "\n")
     if loaded.config.family != "encoder":
-        print(text + _answerer(loaded, max_new_tokens, temperature, top_k, top_p, seed)(text))
+        answer = _answerer(loaded, max_new_tokens, temperature, top_k, top_p, seed)(text)
+        print(answer.strip() if loaded.config.family == "encoder-decoder" else text + answer)
         return
     for i, guesses in enumerate(fill(loaded, [text])[0], 1):
         print(f"blank {i}: " + ", ".join(f"{guess.text} {guess.probability:.0%}" for guess in guesses))

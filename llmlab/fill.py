@@ -10,8 +10,9 @@ import torch
 from .batch import pad
 from .generate import evaluating
 from .model import Transformer
+from .tokenizer import BLANK
 
-BLANK = "___"  # how a text says that one token is missing
+__all__ = ["BLANK", "Guess", "fill"]
 
 
 class Guess(NamedTuple):
@@ -31,7 +32,7 @@ def fill(model: Transformer, texts: Sequence[str], best: int = 5) -> list[list[l
     """
     tok = model.tokenizer
     if model.config.family != "encoder":
-        raise ValueError("only an encoder fills blanks: let a decoder continue the text")
+        raise ValueError("only an encoder fills blanks so: let a decoder, or an encoder-decoder, write (`generate`)")
     if tok is None:
         raise ValueError("this model has no tokenizer, so it reads no text: give it one, model.tokenizer = ...")
     if tok.mask == tok.eos:  # as in a tokenizer from elsewhere that has no mask

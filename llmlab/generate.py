@@ -19,6 +19,7 @@ from .decode import shortcut
 from .model import Transformer
 from .rollout import Responses
 from .seeds import generator
+from .tokenizer import BLANK
 
 
 class Generated(NamedTuple):
@@ -148,10 +149,18 @@ def _forward(
 
 
 def as_prompt(model: Transformer, text: str) -> list[int]:
-    """A text as the model is asked: ids after BOS for a decoder, before EOS for an encoder to read."""
+    """A text as the model is asked: ids after BOS for a decoder, before EOS for an encoder to read.
+
+    What an encoder reads may have blanks, ___, which become T5's sentinels: the decoder then writes what is missing.
+    """
     tok = model.tokenizer
     assert tok is not None
-    return [tok.bos, *tok.encode(text)] if model.encoder is None else [*tok.encode(text), tok.eos]
+    if model.encoder is None:
+        return [tok.bos, *tok.encode(text)]
+    first, *rest = tok.encode_all(text.split(BLANK) if tok.sentinels else [text])
+    if len(rest) > len(tok.sentinels):
+        raise ValueError(f"a text with {len(rest)} blanks: this model tells {len(tok.sentinels)} apart")
+    return [*first, *(i for s, part in zip(tok.sentinels, rest, strict=False) for i in (s, *part)), tok.eos]
 
 
 def respond(model: Transformer, prompts: Sequence[str] | Sequence[list[int]], **settings: Any) -> Responses:

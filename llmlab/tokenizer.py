@@ -21,6 +21,7 @@ from torch import Tensor
 SPECIALS = ("<pad>", "<bos>", "<eos>", "<mask>", "<sep>", "<unk>")
 ROLES = tuple(name.strip("<>") for name in SPECIALS)
 SENTINELS = 32  # T5's markers of a hidden span, counted down from the top of the vocabulary
+BLANK = "___"  # how a text says that something is missing
 Kind = Literal["bpe", "wordpiece"]
 
 

@@ -1,6 +1,7 @@
 """Prompts from the validation set that a run continues before and after, so that its effect can be read.
 
-1. An encoder is given a text with one blank; of the words that are one token, the one nearest the middle is hidden.
+1. What an encoder reads, alone or for a decoder, is a text with one blank, unless there is a question to answer; of the
+   words that are one token, the one nearest the middle is hidden.
 """
 
 from __future__ import annotations
@@ -36,10 +37,11 @@ def choose_samples(run: Run, count: int) -> list[Sample]:
     """The first prompts of the validation set that leave room to write."""
     splits = run.corpus.splits
     rows = splits.get("validation") or splits["train"]
-    encoder = run.model.config.family == "encoder"
+    family = run.model.config.family
     room, found = run.model.room - WRITTEN, []
     for row in rows:
-        sample = _blank(row, run.tokenizer) if encoder else _sample(row)
+        blank = family == "encoder" or (family == "encoder-decoder" and _is_text(row))
+        sample = _blank(row, run.tokenizer) if blank else _sample(row)
         if sample and len(run.tokenizer.encode(sample.prompt)) + 1 <= room:
             found.append(sample)
         if len(found) == count:
@@ -57,13 +59,17 @@ def answer(run: Run, prompt: str) -> str:
 def _sample(row: Mapping[str, Any]) -> Sample | None:
     if "prompt" in row and "response" not in row:
         return Sample(str(row["prompt"]), None)
-    if "text" in row and "label" not in row:
+    if _is_text(row):
         return Sample(" ".join(str(row["text"]).split()[:OPENING]), None)
     try:
         prompt, wanted = as_pair(row)
     except KeyError:
         return None
     return Sample(prompt, wanted)
+
+
+def _is_text(row: Mapping[str, Any]) -> bool:
+    return "text" in row and "label" not in row
 
 
 def _blank(row: Mapping[str, Any], tok: Tokenizer) -> Sample | None:
