@@ -51,7 +51,7 @@ class Adapter(Wrapper):
         return h + self.adapter_up(self.act(self.adapter_down(h)))
 
 
-@technique(kind="adaptation", learning_rate=5e-3, base=True)
+@technique(kind="adaptation", learning_rate=1e-2, base=True)
 class Adapters:
     """Train small bottleneck layers after each block's projections, and the norms; freeze everything else."""
 
