@@ -238,8 +238,8 @@ class Head(nn.Module):
 class Transformer(nn.Module):
     """The model of every lesson: `decoder`, `encoder` or both, and a head over the vocabulary.
 
-    `tokenizer` travels with the weights. `adaptations` lists what techniques have built into it:
-    name -> {"knobs": …, "parameters": […]}.
+    `tokenizer` travels with the weights. `adaptations` lists what techniques have built into it, and what its own
+    tensors were before they trained them: name -> {"knobs": …, "parameters": […], "originals": {…}}.
     """
 
     def __init__(self, config: ModelConfig) -> None:
