@@ -44,11 +44,16 @@ class Batch:
 
 
 class Chunk(list[dict[str, Any]]):
-    """A few examples on their way to `batches`, with the means to draw random numbers of their own."""
+    """A few examples on their way to `batches`, with the means to draw random numbers of their own.
 
-    def __init__(self, rows: Sequence[dict[str, Any]], ids: Sequence[int], epoch: int, seed: int) -> None:
+    `training` says whether a step is to be taken on them, or something measured: what makes training harder asks.
+    """
+
+    def __init__(
+        self, rows: Sequence[dict[str, Any]], ids: Sequence[int], epoch: int, seed: int, training: bool = False
+    ) -> None:
         super().__init__(rows)
-        self.ids, self.epoch, self.seed = list(ids), epoch, seed
+        self.ids, self.epoch, self.seed, self.training = list(ids), epoch, seed, training
 
     def generators(self, purpose: str = "") -> list[torch.Generator]:
         """One generator a row, keyed by (seed, pass over the data, example): the same in any batch or process."""

@@ -144,7 +144,7 @@ def _batches(run: Run) -> Iterator[Batch]:
                 at.epoch, at.chunk = at.epoch + 1, 0
                 chunks = order.epoch(at.epoch)
             ids = chunks[at.chunk]
-            run.pending.extend(run.make_batches(Chunk([rows[i] for i in ids], ids, at.epoch, run.seed)))
+            run.pending.extend(run.make_batches(Chunk([rows[i] for i in ids], ids, at.epoch, run.seed, training=True)))
             at.chunk += 1
             empty = 0 if run.pending else empty + 1
             if empty > len(order):

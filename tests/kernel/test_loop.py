@@ -330,3 +330,20 @@ def test_bfloat16_follows_the_same_curve_on_float32_weights(more, texts, tiny):
     assert full.history != half.history  # it did compute otherwise
     assert half.metrics["loss"] == pytest.approx(full.metrics["loss"], rel=0.03)
     assert {p.dtype for p in half.model.parameters()} == {torch.float32}
+
+
+def test_a_chunk_says_whether_it_is_trained_on(texts, tiny):
+    seen = []
+
+    class Look:
+        @hookimpl(wrapper=True)
+        def batches(self, examples):
+            seen.append(examples.training)
+            return (yield)
+
+    run = Run([CLM(window=16), Look()], texts, config=tiny, training=Training(steps=3, batch_size=4))
+    run.evaluate()
+    assert seen and not any(seen)
+    seen.clear()
+    run.fit()
+    assert sum(seen) == 3 and not all(seen)

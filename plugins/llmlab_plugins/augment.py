@@ -1,0 +1,54 @@
+"""Augmentation: noise in what is read and not learnt, another noise in each pass (Xie et al. 2017, section 3.1).
+
+    x_t ← a random token with probability `rate`        for t in the prompt, while training
+
+1. Tokens are replaced in place, so nothing moves: no word is dropped, none comes in.
+2. A token that also stands in the row's response is spared, so that what is copied can still be copied. Whether the
+   answer stays right otherwise, nobody checks: the rate is to be low.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+from llmlab.batch import Batch, Chunk
+from llmlab.losses import IGNORE
+from llmlab.technique import hookimpl, knob, technique
+
+
+@technique(kind="extra", families=["decoder", "encoder-decoder"])
+class Augment:
+    """Replace random tokens of the prompts, others in each pass over the data; never one of the response."""
+
+    rate: float = knob(0.1, "Share of a prompt's tokens that random ones replace.", low=0.0, high=0.9)
+
+    @hookimpl(wrapper=True)
+    def batches(self, run: Any, examples: Chunk) -> Any:
+        made = yield
+        return self._noisy(run.tokenizer, examples, made) if examples.training and self.rate else made
+
+    def _noisy(self, tok: Any, examples: Chunk, made: Iterator[Batch]) -> Iterator[Batch]:
+        words = (~tok.special).nonzero().flatten()
+        for batch in made:
+            name, labels = "source" if "source" in batch.inputs else "tokens", batch["labels"]  # (B, T)
+            read = batch.inputs[name].clone()
+            if len(read) != len(examples):
+                raise ValueError("Augment.batches: the objective makes no row from each example: leave Augment out")
+            may = ~tok.special[read]  # what pads is special, too
+            if name == "tokens":
+                may &= labels == IGNORE  # nothing is predicted from here, so it is in the prompt
+            if not may.any():
+                raise ValueError(
+                    "Augment.batches: every token is learnt, and only what is not learnt is changed: mask the prompt, "
+                    "or leave Augment out"
+                )
+            for x, y, where, draw in zip(read, labels, may, examples.generators("augment"), strict=True):
+                places = (where & ~torch.isin(x, y)).nonzero().flatten()
+                new = words[torch.randint(len(words), places.shape, generator=draw)]
+                hit = torch.rand(places.shape, generator=draw) < self.rate
+                x[places[hit]] = new[hit]
+            batch.inputs[name] = read
+            yield batch
