@@ -19,6 +19,7 @@ import torch
 
 from ..checkpoint import read_json, write_atomic
 from ..data import Corpus, corpus
+from ..data.corpus import SPLITS
 from ..model import ModelConfig
 from ..progress import Lines
 from ..run import Run
@@ -61,28 +62,42 @@ def text() -> Corpus:
 
 @cache
 def pairs_and_text() -> Corpus:
-    """Tinytown's pairs to answer, its documents and the docstrings to be restored from what span corruption leaves."""
-    pairs, documents = (
-        corpus("tinytown", task=t, size=n, seed=SEED) for t, n in (("pairs", 80_000), ("documents", 10_000))
+    """Tinytown's pairs; its mixture as beginnings to continue; documents and docstrings, spans of which are cut out.
+
+    An answer is a few tokens. Measured after 600 steps, a model that learnt to continue texts as well, tens of tokens
+    each, answers better than one that spent these steps on more pairs or on spans (loss 1.00; spans 1.13).
+    """
+    pairs, mix, documents = (
+        corpus("tinytown", task=task, size=size, seed=SEED)
+        for task, size in (("pairs", 60_000), ("mix", 60_000), ("documents", 10_000))
     )
-    return _reading("tinytown pairs, tinytown documents and docstrings", pairs, documents)
+    halves = {split: [half for row in mix[split] if (half := _halves(row["text"]))] for split in mix.splits}
+    name = "tinytown pairs, mix and documents, and docstrings"
+    return _reading(name, pairs, documents, replace(mix, splits=halves))
+
+
+def _halves(text: str) -> dict[str, str] | None:
+    """A text cut at the space nearest its middle; None where there is none."""
+    spaces = [i for i, letter in enumerate(text) if letter == " "]
+    if not spaces:
+        return None
+    middle = min(spaces, key=lambda i: abs(2 * i - len(text)))
+    return {"prompt": text[:middle], "response": text[middle:]}
 
 
 def _reading(name: str, *parts: Corpus) -> Corpus:
     """These and the docstrings, in training twice; a hundred rows of each to validate on."""
     english = corpus("docstrings")
-    sources: dict[str, list[Corpus]] = {"train": [*parts, english, english]}
     splits = {
         split: [
             {name: row[name] for name in part.columns}
-            for part in sources.get(split, [*parts, english])
-            for row in (part[split] if split == "train" else part[split][:100])
+            for part in [*parts, english, *([english] if split == "train" else [])]
+            for row in part[split][: None if split == "train" else 100]
         ]
-        for split in ("train", "validation", "test")
+        for split in SPLITS
     }
-    origins, licences = (
-        "; ".join(dict.fromkeys(getattr(p, a) for p in [*parts, english])) for a in ("source", "licence")
-    )
+    known = [*parts, english]
+    origins, licences = ("; ".join(dict.fromkeys(getattr(p, a) for p in known)) for a in ("source", "licence"))
     return Corpus(name, splits, origins, licences)
 
 
