@@ -21,6 +21,8 @@ LONGER = {
     "31_sft": 'lab.choose("sft").set(data="dates into French", start="tiny-gpt", steps=400, evaluate_every=40)',
     "42_lora": 'lab.choose("lora", rank=16, targets="query, kv.key, kv.value, out, up, down")'
     '.set(data="dates into French", start="tiny-gpt", steps=600, evaluate_every=50)',
+    "43_prefix": 'lab.choose("prefix").set(data="dates into French", start="tiny-gpt", steps=600, evaluate_every=50)',
+    "44_bitfit": 'lab.choose("bitfit").set(data="dates into French", start="tiny-gpt", steps=300, evaluate_every=30)',
 }
 
 
