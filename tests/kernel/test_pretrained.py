@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 from llmlab import ModelConfig, Run, Transformer
 from llmlab.pretrained import HERE, bundled, load_model, save_model
 from llmlab.pretrained.recipes import RECIPES
+from llmlab.pretrained.stacks import two_stacks
 from llmlab.surgery import named_parameters
 from llmlab.tokenizer import Tokenizer
 
@@ -40,6 +41,25 @@ def test_the_cards_measures_are_found_again(name):
     found = Run([t.lower() for t in card["techniques"]], said["data"], model=load_model(name)).evaluate("validation")
     assert found == {key: pytest.approx(value, abs=0.01) for key, value in said.items() if key != "data"}
     assert found.get("floor", 0.0) < found["loss"]
+
+
+def test_two_stacks_of_a_decoder():
+    """Both read and write as it did; the cross-attention of each layer starts as its self-attention."""
+    model = load_model("tiny-gpt")
+    made = two_stacks(model).eval()
+    theirs = dict(named_parameters(model))
+    for name, parameter in named_parameters(made):
+        if name.startswith("decoder.") and "cross" not in name:
+            assert torch.equal(parameter, theirs[name])
+    block = made.decoder.blocks[2]
+    assert torch.equal(block.cross.kv.key.weight, block.attention.kv.key.weight)
+    assert torch.equal(block.norm_cross.bias, theirs["decoder.blocks.2.norm_attention.bias"])
+    assert torch.equal(made.encoder.blocks[1].mlp.up.weight, theirs["decoder.blocks.1.mlp.up.weight"])
+    assert made.encoder.embeddings.token.weight is made.head.output.weight and made.tokenizer == model.tokenizer
+    made.encoder.blocks[0].mlp.up.weight.data.zero_()  # nothing is shared with the decoder that was given
+    assert theirs["decoder.blocks.0.mlp.up.weight"].abs().max() > 0 == made.encoder.blocks[0].mlp.up.weight.abs().max()
+    with pytest.raises(ValueError, match="two stacks are made from a decoder"):
+        two_stacks(load_model("tiny-bert"))
 
 
 def test_a_loaded_model_is_what_was_saved(tmp_path):
