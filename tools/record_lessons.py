@@ -19,6 +19,8 @@ LONGER = {
     "21_clm": 'lab.choose("clm", window=128).set(data="stories", start="scratch", steps=500, evaluate_every=50)',
     "22_mlm": 'lab.choose("mlm", window=128).set(data="stories", start="scratch", steps=400, evaluate_every=40)',
     "31_sft": 'lab.choose("sft").set(data="dates into French", start="tiny-gpt", steps=400, evaluate_every=40)',
+    "41_adapters": 'lab.choose("adapters", size=64)'
+    '.set(data="dates into French", start="tiny-gpt", steps=600, evaluate_every=50)',
     "42_lora": 'lab.choose("lora", rank=16, targets="query, kv.key, kv.value, out, up, down")'
     '.set(data="dates into French", start="tiny-gpt", steps=600, evaluate_every=50)',
     "43_prefix": 'lab.choose("prefix").set(data="dates into French", start="tiny-gpt", steps=600, evaluate_every=50)',
