@@ -41,11 +41,11 @@ check: .venv/.dev  ## style, types and the quick tests, in about two minutes
 	@echo "[4] Quick tests"
 	@$(ONE_THREAD) $(BIN)/python -m pytest tests -q -m "not slow and not browser and not bench" $(PYTEST_FLAGS)
 
-test: .venv/.dev  ## all but the other front ends and the benchmarks: style, types, tests, every notebook, the browser
+test: .venv/.dev  ## style, types, tests, every notebook, the browser; not other front ends, benchmarks, every set of techniques
 	@echo "[3] Tests and notebooks (at most 20 minutes on two cores)"
-	@$(ONE_THREAD) $(BIN)/python -m pytest tests $(wildcard course) $(NBVAL) -m "not bench and not frontends" $(PYTEST_FLAGS)
+	@$(ONE_THREAD) $(BIN)/python -m pytest tests $(wildcard course) $(NBVAL) -m "not bench and not frontends and not exhaustive" $(PYTEST_FLAGS)
 
-test-all: .venv/.bench  ## `make test`, every lesson in every front end, and the tests against peer libraries
+test-all: .venv/.bench  ## `make test`, every lesson in every front end, every set of techniques, and the tests against peers
 	@echo "[3] Tests, notebooks, front ends and comparisons with peers"
 	@$(ONE_THREAD) $(BIN)/python -m pytest tests $(wildcard course) $(NBVAL) $(PYTEST_FLAGS)
 
