@@ -80,10 +80,8 @@ class PrefixPositions(Wrapper):
         positions: Tensor = self.base(new, past, keep) + self.prefix.length
         reach = int(positions.max()) + 1
         if reach > self.context:
-            n = self.prefix.length
-            raise ValueError(
-                f"{reach - n} tokens and a prefix of {n} do not fit the model's context of {self.context}: shorten one"
-            )
+            n, room = self.prefix.length, self.context
+            raise ValueError(f"{reach - n} tokens and a prefix of {n} do not fit the context of {room}: shorten one")
         self.prefix.wanted = past == 0
         return positions
 
@@ -106,8 +104,8 @@ class PrefixKeyValue(Wrapper):
         k, v = self.base(x)
         if not self.prefix.wanted:
             return k, v
-        P = split_heads(self.prefix(self.columns)[None], 2 * k.size(1)).type_as(k)  # (1, 2K, n, D/H)
-        P_K, P_V = P.expand(len(x), -1, -1, -1).chunk(2, 1)
+        P = split_heads(self.prefix(self.columns)[None], 2 * k.size(1)).type_as(k)
+        P_K, P_V = P.expand(len(x), -1, -1, -1).chunk(2, 1)  # (B, K, n, D/H)
         return torch.cat([P_K, k], 2), torch.cat([P_V, v], 2)
 
     def merged(self) -> nn.Module:

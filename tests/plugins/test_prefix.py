@@ -214,7 +214,7 @@ def test_an_encoder():
 def test_it_takes_places_of_the_context():
     model = adapted(build())
     model(some(1, 21))
-    with pytest.raises(ValueError, match="22 tokens and a prefix of 3 do not fit the model's context of 24"):
+    with pytest.raises(ValueError, match="22 tokens and a prefix of 3 do not fit the context of 24"):
         model(some(1, 22))
     with pytest.raises(ValueError, match=r"Prefix\.length = 24: leaves no room in the model's context of 24"):
         adapted(build(), length=24)
