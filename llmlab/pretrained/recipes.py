@@ -2,7 +2,7 @@
 
 `--sweep` compares learning rates in shorter runs instead, and keeps what it found for the model's card.
 
-1. A recipe took 32 and 48 minutes on one busy core; `--steps` makes a shorter one to try.
+1. A recipe took 20 to 48 minutes on one busy core; `--steps` makes a shorter one to try.
 """
 
 from __future__ import annotations

@@ -24,12 +24,12 @@ def logits(model):
 
 
 def test_what_is_bundled_is_small_and_has_a_card():
-    assert {"tiny-gpt", "tiny-bert"} <= set(bundled()) and set(bundled()) == set(RECIPES)
+    assert {"tiny-gpt", "tiny-bert", "tiny-t5"} <= set(bundled()) and set(bundled()) == set(RECIPES)
     for name in bundled():
         folder, card = HERE / name, json.loads((HERE / name / "card.json").read_text())
         assert (folder / "model.safetensors").stat().st_size < 8e6
         assert card["parameters"] == sum(p.numel() for p in load_model(name).parameters())
-        assert {"data", "steps", "tokens", "seed", "learning_rate", "techniques", "validation"} <= set(card)
+        assert {"start", "data", "steps", "tokens", "seed", "learning_rate", "techniques", "validation"} <= set(card)
         assert card["data"]["licence"]
 
 
