@@ -1,18 +1,21 @@
-"""Augmentation: noise in what is read and not learnt, another noise in each pass (Xie et al. 2017, section 3.1).
+"""Augmentation: noise in what is read and not learnt, another noise in each pass (Xie et al. 2017).
 
     x_t ← a random token with probability `rate`        for t in the prompt, while training
 
-1. Tokens are replaced in place, so nothing moves: no word is dropped, none comes in.
-2. A token that also stands in the row's response is spared, so that what is copied can still be copied. Whether the
-   answer stays right otherwise, nobody checks: the rate is to be low.
+1. Tokens are replaced in place, so nothing moves: no word is dropped, none comes in. What replaces them is drawn evenly
+   from the vocabulary; the paper draws the frequent more often.
+2. A word that the row's response holds, too, is spared, so that what is copied can still be copied. Whether the answer
+   stays right otherwise, nobody checks: the rate is to be low.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from llmlab.batch import Batch, Chunk
 from llmlab.losses import IGNORE
@@ -46,9 +49,17 @@ class Augment:
                     "or leave Augment out"
                 )
             for x, y, where, draw in zip(read, labels, may, examples.generators("augment"), strict=True):
-                places = (where & ~torch.isin(x, y)).nonzero().flatten()
+                places = (where & ~_repeated(tok, x, y)).nonzero().flatten()
                 new = words[torch.randint(len(words), places.shape, generator=draw)]
                 hit = torch.rand(places.shape, generator=draw) < self.rate
                 x[places[hit]] = new[hit]
             batch.inputs[name] = read
             yield batch
+
+
+def _repeated(tok: Any, x: Tensor, y: Tensor) -> Tensor:
+    """Which tokens of x (T,) belong to a word that the response, the labels y (T,), holds: (T,) bool."""
+    answer = set(re.findall(r"\w+", tok.decode(y[y != IGNORE])))
+    counts = (~tok.continues[x]).cumsum(0).unique_consecutive(return_counts=True)[1]  # tokens of each word
+    held = [not answer.isdisjoint(re.findall(r"\w+", tok.decode(word))) for word in x.split(counts.tolist())]
+    return torch.tensor(held).repeat_interleave(counts)
