@@ -69,6 +69,11 @@ def test_merged_it_is_the_same_function_or_says_why_not(case):
     checks.check_merge(trained(case))
 
 
+@pytest.mark.parametrize("case", [c for c in ALL if len(c.added) < 2], ids=str)
+def test_texts_longer_than_the_context(case):
+    checks.check_long_texts(case)
+
+
 @every
 def test_a_few_steps_in_bf16(case):
     checks.check_bf16(case)
