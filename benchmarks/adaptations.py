@@ -1,6 +1,6 @@
 """What each adaptation learns and costs, beside full fine-tuning: python -m benchmarks.adaptations [--times] [--fresh].
 
-Two tasks, the same model, steps and batches for all. The learning rate is chosen for each on validation data with a
+Three tasks, the same model, steps and batches for all. The learning rate is chosen for each on validation data with a
 seed of its own; what is reported is measured on the test split, with three other seeds. The result is what lesson 45
 reads, course/measurements/45_compare.json. It is written after every run, and what it holds is not measured again.
 
@@ -32,23 +32,27 @@ from llmlab.checkpoint import write_atomic
 from llmlab.technique import hookimpl
 
 RESULT = Path(__file__).parents[1] / "course/measurements/45_compare.json"
-STEPS, BATCH, SEEDS, SWEEP_SEED, ANSWERS = 200, 8, (0, 1, 2), 10, 100
+BATCH, SEEDS, SWEEP_SEED, ANSWERS = 8, (0, 1, 2), 10, 100
 ROUNDS, ROUND = 7, 6  # of the times: rounds, and steps a round
 SIX = "query, kv.key, kv.value, out, up, down"
-AGAIN = {"positive": "yes", "negative": "no", "neutral": "perhaps"}
 Chosen = list[Any]  # techniques beside the objective: {name: knobs}
 
 
-def again() -> dict[str, list[dict[str, str]]]:
-    """Tinytown's reviews with a question that the base has not seen: would they go again?"""
-    rows = corpus("tinytown:sentiment")
+def reviews(cue: str, words: dict[str, str] | None = None) -> dict[str, list[dict[str, str]]]:
+    """Tinytown's reviews, which the base has read, with another question than its own, and perhaps other answers."""
+    rows, words = corpus("tinytown:sentiment"), words or {}
     return {
-        split: [{"prompt": f"{r['text']}\nAgain?", "response": f" {AGAIN[r['label'].strip()]}"} for r in rows[split]]
+        split: [{"text": r["text"], "label": words.get(r["label"], r["label"]), "cue": cue} for r in rows[split]]
         for split in rows.splits
     }
 
 
-TASKS: dict[str, Any] = {"dates": lambda: corpus("dates:fr"), "again": again}
+# from far to near: steps of training, and the data
+TASKS: dict[str, tuple[int, Any]] = {
+    "dates": (200, lambda: corpus("dates:fr")),
+    "again": (100, lambda: reviews("Again?", {"positive": "yes", "negative": "no", "neutral": "perhaps"})),
+    "mood": (100, lambda: reviews("Mood:")),
+}
 
 
 def lora(rank: int, targets: str) -> Chosen:
@@ -71,7 +75,7 @@ PLACES = {
     "mlp": (7, "up, down"),
     "six": (4, SIX),
 }
-RANKS = (1, 4, 16, 64)
+RANKS = {str(rank): (rank, SIX) for rank in (1, 4, 16, 64)}
 
 
 class Measure:
@@ -79,9 +83,10 @@ class Measure:
 
     def __init__(self) -> None:
         self.base = load("tiny-gpt")
-        self.data = {name: make() for name, make in TASKS.items()}
+        self.data = {name: make() for name, (_, make) in TASKS.items()}
 
-    def run(self, task: str, chosen: Chosen, rate: float | None = None, seed: int = 0, steps: int = STEPS) -> Run:
+    def run(self, task: str, chosen: Chosen, rate: float | None = None, seed: int = 0) -> Run:
+        steps = TASKS[task][0]
         settings = Training(steps=steps, batch_size=BATCH, learning_rate=rate, evaluate_every=steps, evaluate_batches=1)
         return Run([{"sft": {"answers": 0}}, *chosen], self.data[task], model=self.base, training=settings, seed=seed)
 
@@ -93,13 +98,13 @@ class Measure:
             return math.inf
 
     def learnt(self, task: str, chosen: Chosen, rate: float, seed: int) -> dict[str, float]:
-        """Loss, exact match and F1 on the test split after training."""
+        """What is measured on the test split after training."""
         return self.tested(task, self.run(task, chosen, rate, seed).fit(progress=False).model)
 
     def tested(self, task: str, model: Any) -> dict[str, float]:
         asking = Run([{"sft": {"answers": ANSWERS}}], self.data[task], model=model, training=Training(batch_size=32))
         found = asking.evaluate("test")
-        return {key: round(found[key], 4) for key in ("loss", "exact_match", "f1")}
+        return {key: round(found[key], 4) for key in ("loss", "exact_match", "f1", "accuracy") if key in found}
 
     def cost(self, chosen: Chosen) -> dict[str, int]:
         """Numbers that train and are kept, and bytes: of a training step, and of the file that keeps a task."""
@@ -174,7 +179,8 @@ class Result(dict[str, Any]):
     def __init__(self, path: Path, fresh: bool = False) -> None:
         super().__init__(json.loads(path.read_text()) if path.is_file() and not fresh else {})
         self.path = path
-        self.setdefault("setting", {"steps": STEPS, "batch_size": BATCH, "seeds": list(SEEDS), "answers": ANSWERS})
+        self.setdefault("setting", {"batch_size": BATCH, "seeds": list(SEEDS), "answers": ANSWERS})
+        self["setting"]["steps"] = {task: steps for task, (steps, _) in TASKS.items()}
 
     def once(self, *keys: str, measure: Any) -> Any:
         """What stands under the keys, measured if nothing does."""
@@ -193,13 +199,17 @@ class Result(dict[str, Any]):
         write_atomic(self.path, json.dumps(self, indent=1) + "\n")
 
 
-def best_rate(measure: Measure, result: Result, task: str, name: str, chosen: Chosen) -> float:
+def best_rate(measure: Measure, result: Result, kind: str, task: str, name: str, chosen: Chosen) -> float:
     """A third of the recommended rate, itself and three times it; then on towards the better end while that helps."""
 
     def tried(rate: float) -> float:
-        loss = result.once("rates", task, name, f"{rate:g}", measure=lambda: short(measure.tried(task, chosen, rate)))
+        keys = ("rates", kind, task, name, f"{rate:g}")
+        loss = result.once(*keys, measure=lambda: short(measure.tried(task, chosen, rate)))
         return math.inf if loss is None else loss
 
+    done = result.get(kind, {}).get(task, {}).get(name, {})
+    if "rate" in done:
+        return float(done["rate"])
     start = measure.run(task, chosen).learning_rate
     factors = [1 / 3, 1.0, 3.0]
     while True:
@@ -216,7 +226,7 @@ def short(loss: float) -> float | None:
 
 
 def learn(measure: Measure, result: Result, kind: str, task: str, name: str, chosen: Chosen) -> None:
-    rate = best_rate(measure, result, task, name if kind == "methods" else f"{kind}: {name}", chosen)
+    rate = best_rate(measure, result, kind, task, name, chosen)
     for seed in SEEDS:
         result.once(kind, task, name, f"{seed}", measure=lambda s=seed: measure.learnt(task, chosen, rate, s))
     result[kind][task][name]["rate"] = rate
@@ -265,10 +275,9 @@ def main() -> None:
         result.once("frozen", task, measure=lambda t=task: measure.tested(t, measure.base))
         for name, chosen in methods().items():
             learn(measure, result, "methods", task, name, chosen)
-    for name, (rank, targets) in PLACES.items():
-        learn(measure, result, "places", "dates", name, lora(rank, targets))
-    for rank in RANKS:
-        learn(measure, result, "ranks", "dates", str(rank), lora(rank, SIX))
+    for kind, several in (("places", PLACES), ("ranks", RANKS)):
+        for name, (rank, targets) in several.items():
+            learn(measure, result, kind, "dates", name, lora(rank, targets))
     result.once("times", measure=lambda: times(measure))
 
 

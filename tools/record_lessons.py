@@ -25,6 +25,8 @@ LONGER = {
     '.set(data="dates into French", start="tiny-gpt", steps=600, evaluate_every=50)',
     "43_prefix": 'lab.choose("prefix").set(data="dates into French", start="tiny-gpt", steps=600, evaluate_every=50)',
     "44_bitfit": 'lab.choose("bitfit").set(data="dates into French", start="tiny-gpt", steps=300, evaluate_every=30)',
+    "45_compare": 'lab.choose("adapters")'
+    '.set(data="dates into French", start="tiny-gpt", steps=600, evaluate_every=50)',
 }
 
 
