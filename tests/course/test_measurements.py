@@ -59,7 +59,8 @@ def sentences() -> list[str]:
     place = {name: middle("dates", name, "loss", "places") for name in PLACES}
     rank = {name: middle("dates", name, "loss", "ranks") for name in RANKS}
     rate = {task: {name: f"{row['rate']:g}" for name, row in rows.items()} for task, rows in FOUND["methods"].items()}
-    best = ", ".join(rate[task]["everything"] for task in ("dates", "again", "mood"))
+    falls = " to ".join(rate[task]["everything"] for task in ("dates", "again", "mood"))
+    both = mood["bitfit"] if mood["bitfit"] == mood["prefix"] else "different"
     return [
         f"BitFit reaches {mood['bitfit']} with half a percent of the numbers, full fine-tuning {mood['everything']}",
         f"full fine-tuning reaches {again['everything']}; adapters and LoRA between {again['lora']} "
@@ -68,16 +69,17 @@ def sentences() -> list[str]:
         f"{loss['bitfit']} for BitFit",
         f"writes whole dates right, {middle('dates', 'everything', 'exact_match')} of them",
         f"best at {rate['dates']['everything']}, LoRA at {rate['dates']['lora']}, BitFit at {rate['dates']['bitfit']}",
-        f"most of all for full fine-tuning: {best}",
+        f"full fine-tuning's best rate falls from {falls}",
         f"the worst choice, {place['query']}; spread over six matrices it comes to {place['six']}",
         f"ahead of attention alone, {place['attention']}. The feed-forward part alone, `mlp`, comes to {place['mlp']}",
         f"from {rank['1']} at rank 1 to {rank['64']} at rank 64",
-        f"*mood*: {mood['bitfit']} and {mood['prefix']} against {mood['everything']}",
-        f"*again*: {again['lora, six']} and {again['adapters']} against {again['bitfit']}",
-        f"*dates*: {loss['everything']} against {loss['lora, six']}",
+        f"*mood*: both {both} right, everything {mood['everything']}",
+        f"*again*: {again['lora, six']} and {again['adapters']} right, BitFit {again['bitfit']}, "
+        f"everything {again['everything']}",
+        f"*dates*: a loss of {loss['everything']}; LoRA on six at rank 4 {loss['lora, six']}, at rank 64 {rank['64']}",
         f"{size('bitfit')} kB for BitFit, {size('everything')} kB for a whole model",
-        f"{size('bitfit')} to {size('lora, six')} kB each against {size('everything')}",
-        f"{megabytes('everything')} MB against {megabytes('bitfit')} and {megabytes('lora')}",
+        f"{size('bitfit')} to {size('lora, six')} kB each, a model {size('everything')}",
+        f"{megabytes('bitfit')} and {megabytes('lora')} MB, everything {megabytes('everything')}",
     ]
 
 
