@@ -76,7 +76,7 @@ def sentences() -> list[str]:
         f"*mood*: both {both} right, everything {mood['everything']}",
         f"*again*: {again['lora, six']} and {again['adapters']} right, BitFit {again['bitfit']}, "
         f"everything {again['everything']}",
-        f"*dates*: a loss of {loss['everything']}; LoRA on six at rank 4 {loss['lora, six']}, at rank 64 {rank['64']}",
+        f"*dates*: a loss of {loss['everything']}; LoRA on six {loss['lora, six']} at rank 4, {rank['64']} at rank 64",
         f"{size('bitfit')} kB for BitFit, {size('everything')} kB for a whole model",
         f"{size('bitfit')} to {size('lora, six')} kB each, a model {size('everything')}",
         f"{megabytes('bitfit')} and {megabytes('lora')} MB, everything {megabytes('everything')}",
