@@ -18,6 +18,7 @@ LONGER = {
     "01_start_here": 'lab.choose("clm").set(data="stories", start="scratch", steps=300, evaluate_every=30)',
     "21_clm": 'lab.choose("clm", window=128).set(data="stories", start="scratch", steps=500, evaluate_every=50)',
     "22_mlm": 'lab.choose("mlm", window=128).set(data="stories", start="scratch", steps=400, evaluate_every=40)',
+    "23_seq2seq": 'lab.choose("seq2seq").set(data="dates into French", start="tiny-t5", steps=400, evaluate_every=40)',
     "31_sft": 'lab.choose("sft").set(data="dates into French", start="tiny-gpt", steps=400, evaluate_every=40)',
     "41_adapters": 'lab.choose("adapters", size=64)'
     '.set(data="dates into French", start="tiny-gpt", steps=600, evaluate_every=50)',
