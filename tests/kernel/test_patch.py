@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 
 import pytest
@@ -10,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from llmlab import Run, Training, detach, load, merge
+from llmlab.catalogue import techniques
 from llmlab.patch import load_patch, save_patch
 from llmlab.surgery import Wrapper, named_parameters, replace_modules
 from llmlab.technique import hookimpl, technique
@@ -137,6 +139,21 @@ def test_what_was_there_before_is_kept_where_the_base_has_it_no_more(base, pairs
     save_patch(last.model, base, file)
     assert any(name.startswith("before biases: ") for name in load_file(file))
     assert equal(detach(load_patch(base, file, GIVEN)), between.model)
+
+
+SHIPPED = [e.name for e in techniques().values() if e.source == "shipped" and e.needs.kind == "adaptation"]
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_every_adaptation_of_the_kit_comes_back_as_it_was(name, base, pairs, tmp_path):
+    model, file = tuned(base, pairs, name).model, tmp_path / "task.safetensors"
+    models = [model]
+    with contextlib.suppress(ValueError):  # what cannot be merged has one form
+        models.append(merge(model))
+    for one in models:
+        again = load_patch(base, save_patch(one, base, file))
+        assert equal(again, one) and torch.equal(logits(again), logits(one))
+        assert again.adaptations.keys() == one.adaptations.keys()
 
 
 def test_a_merged_update_is_the_matrices_it_was_merged_into(base, pairs, tmp_path):
