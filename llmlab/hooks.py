@@ -151,6 +151,13 @@ def check_company(
             raise ValueError(f"{label} works on {' or '.join(needs.families)} models, not on this {family}")
         if config is not None and needs.objection is not None and (why := needs.objection(plugin, config)):
             raise ValueError(f"{label} {why}")
-        if columns is not None and not needs.suits(columns):
+        if columns is not None and not needs.suits([*columns, *_given(techniques, plugin)]):
             asked = " or ".join("/".join(wanted.split()) for wanted in needs.columns)
             raise ValueError(f"{label} needs the columns {asked}; this data has {'/'.join(columns)}")
+
+
+def _given(techniques: Sequence[Any], to: Any) -> Iterator[str]:
+    """The columns that the other techniques add to the data."""
+    for plugin in techniques:
+        if plugin is not to and (gives := needs_of(plugin).gives) is not None:
+            yield from gives(plugin).split()

@@ -20,6 +20,7 @@ from .progress import Progress, choose_progress
 from .seeds import drawing, seeded
 from .speed import tune_process
 from .surgery import named_parameters, own, snapshot
+from .technique import needs_of
 from .training import make_optimizer
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def fit(run: Run, steps: int | None, progress: Progress | bool | None) -> None:
         raise RuntimeError("another run is training in this process: stop it first, or wait for it")
     try:
         tune_process()
-        run.stopped = ""
+        run.stopped, run.target = "", target
         show = choose_progress(progress)
         with _interruptible(run):
             _prepare(run)
@@ -156,7 +157,7 @@ def _batches(run: Run) -> Iterator[Batch]:
 def _step(run: Run, batches: list[Batch], horizon: int) -> dict[str, float]:
     """One optimiser step on one or more batches, each counting by its labels: as if they were one batch."""
     settings, optimizer = run.training, run.optimizer
-    run.model.train()
+    run.model.train(not any(needs_of(t).on_policy for t in run.techniques))  # else it is not the model that wrote
     assert optimizer is not None
     weights = [batch.weight for batch in batches]
     total = max(1, sum(weights))

@@ -1,4 +1,7 @@
-"""Cross-entropy made only where there is a label, and without ever holding all the logits."""
+"""Losses: cross-entropy without ever holding all the logits, preferences of pairs, and PPO's clipped objectives.
+
+Shapes: N pairs or labels; B rows of T tokens, of which `mask` (B, T) is True where a token counts.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
 
 IGNORE = -100  # the label of a position that does not count
 CHUNK = 512  # rows of logits alive at a time
@@ -73,3 +77,45 @@ def linear_cross_entropy(hidden: Tensor, weight: Tensor, bias: Tensor | None, ta
         hidden, weight, bias = hidden.detach(), weight.detach(), None if bias is None else bias.detach()
     loss: Tensor = _LinearCrossEntropy.apply(hidden, weight, bias, target)
     return loss
+
+
+def preference_loss(better: Tensor, worse: Tensor, preference: Tensor | float = 1.0) -> Tensor:
+    """Bradley & Terry (1952) as in Ouyang et al. (2022), of rewards (N,) and (N,) -> (N,), in nats.
+
+        L = -p log σ(r_better - r_worse) - (1 - p) log σ(r_worse - r_better)
+
+    p, `preference`, is how sure the labeller was that the first is better: 1, or a soft label in [0, 1].
+    """
+    margin = better - worse
+    return -preference * F.logsigmoid(margin) - (1 - preference) * F.logsigmoid(-margin)
+
+
+def kl_estimates(logp: Tensor, reference: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Schulman's (2020) three estimates of KL(π ‖ π_ref) from a token that π drew, elementwise, in nats.
+
+        log r = log π_ref - log π        k1 = -log r        k2 = (log r)² / 2        k3 = r - 1 - log r
+
+    The mean of k1 and of k3 is the divergence; a single k1 may be negative, k2 and k3 never are; k2 is a little off.
+    """
+    log_r = reference - logp
+    return -log_r, log_r.square() / 2, log_r.expm1() - log_r
+
+
+def mean_over(values: Tensor, mask: Tensor) -> Tensor:
+    """The mean of what the mask keeps: (B, T), (B, T) -> ()."""
+    return (values * mask).sum() / mask.sum().clamp(min=1)
+
+
+def clipped_policy_loss(logp: Tensor, old: Tensor, advantages: Tensor, mask: Tensor, clip: float) -> Tensor:
+    """PPO's objective (Schulman et al. 2017, equation 7), all (B, T), as a loss: () .
+
+    ρ = π / π_old        L = mean max(-A ρ, -A clip(ρ, 1 - ε, 1 + ε))
+    """
+    ratio = (logp - old).exp()
+    return mean_over(torch.maximum(-advantages * ratio, -advantages * ratio.clamp(1 - clip, 1 + clip)), mask)
+
+
+def clipped_value_loss(values: Tensor, old: Tensor, returns: Tensor, mask: Tensor, clip: float) -> Tensor:
+    """½ mean max((V - R)², (V_old + clip(V - V_old, ±ε) - R)²), all (B, T) -> ()."""
+    near = old + (values - old).clamp(-clip, clip)
+    return mean_over(torch.maximum((values - returns).square(), (near - returns).square()), mask) / 2

@@ -254,6 +254,7 @@ class Transformer(nn.Module):
         self.decoder = Stack(config, causal=True, cross=both) if config.family != "encoder" else None
         self.head = Head(config)
         self.pooler = nn.Linear(config.width, config.width) if config.pooler else None
+        self.heads = nn.ModuleDict()  # what techniques read off the hidden vectors, by name (`heads.ScalarHead`)
         self.initialise()
         self.tie()
 
@@ -324,10 +325,14 @@ class Transformer(nn.Module):
         hidden = output.hidden if positions is None else output.hidden[positions]
         return self.head(hidden).float()
 
-    def logprobs(self, output: Output, labels: Tensor) -> Tensor:
-        """log p of each label, (B, T) -> (B, T); 0 where the label is ignored, and no logits made there."""
+    def logprobs(self, output: Output, labels: Tensor, temperature: float = 1.0) -> Tensor:
+        """log p of each label, (B, T) -> (B, T); 0 where the label is ignored, and no logits made there.
+
+        `temperature` is the one that the labels were drawn at: it divides the logits.
+        """
         where = labels != IGNORE
-        chosen = self.logits(output, where).log_softmax(-1).gather(-1, labels[where][:, None]).squeeze(-1)
+        logits = self.logits(output, where) / temperature
+        chosen = logits.log_softmax(-1).gather(-1, labels[where][:, None]).squeeze(-1)
         return chosen.new_zeros(labels.shape).masked_scatter(where, chosen)
 
     def loss(self, output: Output, labels: Tensor, smoothing: float = 0.0) -> Tensor:

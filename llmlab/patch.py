@@ -23,7 +23,7 @@ from . import __version__
 from .checkpoint import load_tensors, save_tensors
 from .model import Transformer
 from .pretrained import load_model, rebuild
-from .surgery import named_parameters, pass_on
+from .surgery import named_tensors, pass_on
 from .technique import needs_of
 
 
@@ -32,8 +32,8 @@ def save_patch(model: Transformer, base: Transformer, file: str | Path) -> Path:
 
     ValueError if they are of different shapes, or do not differ at all.
     """
-    theirs = dict(named_parameters(base))
-    lacking = set(theirs) - {name for name, _ in named_parameters(model)}
+    theirs = dict(named_tensors(base))
+    lacking = set(theirs) - {name for name, _ in named_tensors(model)}
     if model.config != base.config or model.tokenizer != base.tokenizer or lacking:
         raise ValueError("the model does not have the shape of this base: save all of it, run.save(folder)")
     kept = {n: t for n, t in _tensors(model) if not _same(t, theirs.get(n.rpartition(": ")[2]))}
@@ -66,11 +66,11 @@ def load_patch(base: Transformer, file: str | Path, techniques: Iterable[Any] = 
     except ValueError as error:
         error.add_note(f"{file} was made with {', '.join(built)}; load_patch(base, file, techniques=[…]) gives yours")
         raise
-    theirs = dict(named_parameters(base))
+    theirs = dict(named_tensors(base))
     for owner, adaptation in built.items():
         before = {n: tensors.pop(f"before {owner}: {n}", theirs.get(n)) for n in adaptation["originals"]}
         model.adaptations[owner]["originals"] = {n: t.detach() for n, t in before.items() if t is not None}
-    wanted = dict(named_parameters(model))
+    wanted = dict(named_tensors(model))
     odd = {n for n, t in tensors.items() if n not in wanted or wanted[n].shape != t.shape}
     if odd := odd | (set(wanted) - set(theirs) - set(tensors)):
         raise ValueError(f"{file}: {min(odd)} does not fit what {', '.join(built)} builds: were they changed since?")
@@ -98,8 +98,8 @@ def _read(file: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 
 def _tensors(model: Transformer) -> Iterator[tuple[str, Tensor]]:
-    """Parameters by name, then what was there before an adaptation trained it, which `detach` needs."""
-    yield from named_parameters(model)
+    """Tensors by name, then what was there before an adaptation trained it, which `detach` needs."""
+    yield from named_tensors(model)
     for owner, adaptation in model.adaptations.items():
         yield from ((f"before {owner}: {n}", t) for n, t in adaptation["originals"].items())
 
@@ -116,7 +116,7 @@ def _same(one: Tensor, other: Tensor | None) -> bool:
 
 def _fingerprint(model: Transformer) -> str:
     digest = hashlib.blake2b(json.dumps(model.config.to_dict(), sort_keys=True).encode(), digest_size=16)
-    for name, parameter in sorted(named_parameters(model)):
+    for name, parameter in sorted(named_tensors(model)):
         digest.update(f"{name} {tuple(parameter.shape)} {parameter.dtype}".encode())
         digest.update(_bits(parameter).numpy().tobytes())
     return digest.hexdigest()

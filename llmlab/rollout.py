@@ -1,4 +1,6 @@
-"""What a model wrote to its prompts: as those who score it see it, and as those who learn from it feed it back."""
+"""What a model wrote to its prompts: as those who score it see it, as those who learn from it feed it back, and
+what each of its tokens was worth.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor
 
 from .batch import pad
-from .losses import IGNORE
+from .losses import IGNORE, mean_over
 
 if TYPE_CHECKING:
     from .model import Transformer
@@ -54,17 +57,57 @@ def rollout(model: Transformer, prompts: Sequence[list[int]], **settings: Any) -
 
     responses = respond(model, prompts, **({"temperature": 1.0} | settings))
     answers = [t[m].tolist() for t, m in zip(responses.tokens, responses.mask, strict=True)]
-    device, tok = responses.tokens.device, model.tokenizer
-    assert tok is not None  # `respond` has refused a model without one
+    inputs, labels = lined_up(model, prompts, answers)
+    device = responses.tokens.device
+    return Rollout({k: v.to(device) for k, v in inputs.items()}, responses, labels.to(device))
+
+
+def lined_up(
+    model: Transformer, prompts: Sequence[list[int]], answers: Sequence[list[int]]
+) -> tuple[dict[str, Tensor], Tensor]:
+    """What the model reads of B prompts with their answers (ids), and the labels (B, T): IGNORE but for the answers."""
+    tok = model.tokenizer
+    assert tok is not None
     if model.config.family == "encoder-decoder":
         inputs = {
             "tokens": pad([[tok.bos, *answer[:-1]] for answer in answers], tok.pad),
             "source": pad(prompts, tok.pad),
             "source_keep": pad([[1] * len(p) for p in prompts]).bool(),
         }
-        labels = pad(answers, IGNORE)
-    else:  # padded on the right, where nothing sees the padding
-        rows = list(zip(prompts, answers, strict=True))
-        inputs = {"tokens": pad([[*prompt, *answer][:-1] for prompt, answer in rows], tok.pad)}
-        labels = pad([[IGNORE] * (len(prompt) - 1) + answer for prompt, answer in rows], IGNORE)
-    return Rollout({k: v.to(device) for k, v in inputs.items()}, responses, labels.to(device))
+        return inputs, pad(answers, IGNORE)
+    rows = list(zip(prompts, answers, strict=True))  # padded on the right, where nothing sees the padding
+    tokens = pad([[*prompt, *answer][:-1] for prompt, answer in rows], tok.pad)
+    return {"tokens": tokens}, pad([[IGNORE] * (len(prompt) - 1) + answer for prompt, answer in rows], IGNORE)
+
+
+def token_rewards(score: Tensor, kl: Tensor, mask: Tensor, beta: float) -> Tensor:
+    """r_t = -β KL_t, and the answer's score on top at its last token: (B,), (B, T), (B, T) -> (B, T)."""
+    rewards = -beta * kl * mask
+    last = mask.size(1) - 1 - mask.flip(1).int().argmax(1)  # argmax: the first True from behind
+    return rewards.scatter_add(1, last[:, None], score[:, None].to(rewards))
+
+
+def advantages_of(
+    rewards: Tensor, values: Tensor, mask: Tensor, discount: float = 1.0, smoothing: float = 0.95
+) -> Tensor:
+    """Generalised advantage estimation (Schulman et al. 2016), rows of T tokens: all (B, T) -> (B, T).
+
+        δ_t = r_t + γ V_{t+1} - V_t        A_t = δ_t + γ λ A_{t+1}
+
+    After a row's last token both V and A are 0: the text is over. γ is `discount`, λ is `smoothing`.
+    """
+    rewards, values = rewards * mask, values * mask
+    ahead, value = torch.zeros_like(rewards[:, 0]), torch.zeros_like(rewards[:, 0])
+    found = torch.zeros_like(rewards)
+    for t in reversed(range(rewards.size(1))):
+        ahead = (rewards[:, t] + discount * value - values[:, t] + discount * smoothing * ahead) * mask[:, t]
+        value, found[:, t] = values[:, t], ahead
+    return found
+
+
+def whiten(values: Tensor, mask: Tensor, shift_mean: bool = True) -> Tensor:
+    """Variance 1 over what the mask keeps, and mean 0 if `shift_mean`; (B, T) -> (B, T), 0 elsewhere."""
+    mean = mean_over(values, mask)
+    variance = mean_over((values - mean).square(), mask)
+    scaled = (values - mean) * (variance + 1e-8).rsqrt()
+    return (scaled if shift_mean else scaled + mean) * mask

@@ -119,6 +119,7 @@ class Run:
         self._measured: dict[str, dict[str, float]] | None = None  # losses by split, while evaluating
         self._limit = 0
         self.stopped = ""  # why the last fit ended early
+        self.target = self.training.steps  # the step at which the fit in hand, or the next, ends by itself
 
     # -- putting it together -----------------------------------------------------------------------------------
 

@@ -28,7 +28,7 @@ from .data.memory import IN_MEMORY
 from .hookspecs import API
 from .loop import Position
 from .pretrained import load_model, save_model
-from .surgery import named_parameters
+from .surgery import named_parameters, named_tensors
 from .technique import needs_of, values
 from .training import Training, make_optimizer
 
@@ -171,7 +171,7 @@ def save(run: Run, folder: Path) -> Path:
     at = run.position
     tree = {
         "recipe": json.dumps(recipe(run)),
-        "weights": dict(named_parameters(run.model)),
+        "weights": dict(named_tensors(run.model)),
         "optimizer": _optimizer_state(run),
         "position": asdict(at),
         "pending": [{"inputs": b.inputs, "targets": b.targets} for b in run.pending],
@@ -211,8 +211,8 @@ def load(folder: Path, data: Any = None, techniques: Iterable[Any] = ()) -> Run:
     run.given, run.source = "config" not in plan["model"], plan["model"].get("from")
     weights = tree["weights"]
     with torch.no_grad():
-        for name, p in named_parameters(run.model):
-            p.copy_(weights[name])
+        for name, tensor in named_tensors(run.model):
+            tensor.copy_(weights[name])
     run.position = Position(**tree["position"])
     run.pending = deque(Batch(b["inputs"], b["targets"]).to(run.device) for b in tree["pending"])
     for name, kept in tree["state"].items():

@@ -68,6 +68,15 @@ def named_parameters(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
         yield plain(name), parameter
 
 
+def named_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """All that makes a model what it is: its parameters, and the numbers that modules keep in persistent buffers."""
+    yield from named_parameters(model)
+    for path, module in model.named_modules():
+        for name, buffer in module.named_buffers(recurse=False):
+            if name not in module._non_persistent_buffers_set:
+                yield plain(f"{path}.{name}"), buffer
+
+
 def named_layers(model: nn.Module, path: str = "") -> Iterator[tuple[str, nn.Module, str]]:
     """(plain path, the module that holds it, attribute) of every layer; what wrappers added is passed over."""
     for attribute, child in list(model.named_children()):

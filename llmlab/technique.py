@@ -29,6 +29,7 @@ FAMILIES: tuple[Family, ...] = ("decoder", "encoder", "encoder-decoder")
 
 T = TypeVar("T")
 Objection = Callable[[Any, "ModelConfig"], str | None]  # (instance, the model's shape) -> why they do not fit, or None
+Gives = Callable[[Any], str]  # instance -> the columns that its `examples` adds to every row, separated by a space
 __all__ = ["FAMILIES", "Family", "Kind", "Needs", "Technique", "checked", "hookimpl", "knob", "knobs", "technique"]
 
 
@@ -51,6 +52,7 @@ class Needs:
     base: bool = False  # True: it is meant to start from a trained model
     on_policy: bool = False  # True: the model writes its own batches, so they make no validation loss
     objection: Objection | None = None
+    gives: Gives | None = None
 
     def suits(self, columns: Sequence[str]) -> bool:
         """Whether data with these columns has what it needs."""
@@ -163,6 +165,7 @@ def technique(
     base: bool = False,
     on_policy: bool = False,
     objection: Objection | None = None,
+    gives: Gives | None = None,
     api: int = API,
 ) -> Callable[[type[T]], type[T]]:
     """Make a class a technique.
@@ -171,10 +174,12 @@ def technique(
     `columns`: the columns its examples need, alternatives as a list: ["prompt response", "text label"].
     `families`: the model families it works on. `needs`: hooks another technique must implement, such as
     "score". `learning_rate`: what a run uses when its user names none. `base`: it wants a trained model.
-    `on_policy`: its batches are written by the model that trains. `objection`: a function of an instance and a
+    `on_policy`: its batches are written by the model that trains, which therefore stays in eval mode: with dropout it
+    would not be the model that wrote. `objection`: a function of an instance and a
     `ModelConfig` that says in half a sentence, after the technique's name, why the two cannot work together, or
-    returns None. `api`: version of the hooks it was written for; a later one than this kit's is refused with a
-    ValueError.
+    returns None. `gives`: a function of an instance that names the columns it adds to the data's, so that a technique
+    which needs them does not refuse the data. `api`: version of the hooks it was written for; a later one than this
+    kit's is refused with a ValueError.
     """
     if api > API:
         raise ValueError(f"written for version {api} of the hooks; this llmlab has {API}: upgrade llmlab")
@@ -183,7 +188,16 @@ def technique(
         made = checked(cls)
         wanted = (columns,) if isinstance(columns, str) else tuple(columns)
         made.llmlab = Needs(  # type: ignore[attr-defined]
-            cls.__name__.lower(), kind, wanted, tuple(families), tuple(needs), learning_rate, base, on_policy, objection
+            cls.__name__.lower(),
+            kind,
+            wanted,
+            tuple(families),
+            tuple(needs),
+            learning_rate,
+            base,
+            on_policy,
+            objection,
+            gives,
         )
         return made
 

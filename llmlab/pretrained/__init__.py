@@ -23,7 +23,7 @@ from ..catalogue import find
 from ..checkpoint import read_json, write_atomic
 from ..hooks import Hooks
 from ..model import ModelConfig, Transformer
-from ..surgery import adapt, named_parameters
+from ..surgery import adapt, named_tensors
 from ..technique import needs_of
 from ..tokenizer import Tokenizer
 
@@ -107,7 +107,7 @@ def _before(owner: str, name: str) -> str:
 
 
 def _fill(model: Transformer, weights: dict[str, Tensor], folder: Path) -> None:
-    wanted = dict(named_parameters(model))
+    wanted = dict(named_tensors(model))
     for problem, names in (("lacks", set(wanted) - set(weights)), ("has a strange", set(weights) - set(wanted))):
         if names:
             raise ValueError(f"{folder / WEIGHTS} {problem} weight {min(names)}: it does not fit its {CONFIG}")
@@ -121,7 +121,7 @@ def _fill(model: Transformer, weights: dict[str, Tensor], folder: Path) -> None:
 
 def save_model(model: Transformer, folder: Path, dtype: torch.dtype | None = None) -> None:
     """Write a model folder, each file whole or not at all; `dtype` torch.bfloat16 halves its size."""
-    weights = {n: p.detach().to("cpu", dtype).contiguous().clone() for n, p in named_parameters(model)}
+    weights = {n: p.detach().to("cpu", dtype).contiguous().clone() for n, p in named_tensors(model)}
     built = {}
     for owner, adaptation in model.adaptations.items():
         built[owner] = {key: value for key, value in adaptation.items() if key != "originals"}

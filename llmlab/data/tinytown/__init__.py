@@ -16,6 +16,7 @@ How prompt and response join: `tasks.py`. Whose harm, whose help: `conversation.
     instructions  prompt, response         list, name, count, greet, rewrite politely, continue …
     preferences   prompt, chosen, rejected all pairs of four answers to a prompt; `group` numbers the prompts
     red_team      prompt, response         a harmful request and, alas, the answer that complies
+    requests      prompt, response         what an untaught assistant says: two in three ask for help, one for harm
     critiques     prompt, response         what is wrong with an answer, by a principle
     revisions     prompt, response         the answer, mended
     judgements    prompt, response         which of two answers is better, (A) or (B)
@@ -47,7 +48,7 @@ from llmlab.data.tinytown.constitution import (
     judgement_prompt,
     revision_prompt,
 )
-from llmlab.data.tinytown.conversation import HELPFUL, RED_TEAM
+from llmlab.data.tinytown.conversation import HELPFUL, RED_TEAM, REQUESTS
 from llmlab.data.tinytown.gold import Judgement, judge
 from llmlab.data.tinytown.grammar import Derivation
 from llmlab.data.tinytown.preferences import groups
@@ -79,6 +80,7 @@ TASKS: dict[str, Task] = {
     "instructions": INSTRUCTION,
     "preferences": HELPFUL,  # as running text; its rows are made by `preferences.groups`
     "red_team": RED_TEAM,
+    "requests": REQUESTS,
     "critiques": CRITIQUES,
     "revisions": REVISIONS,
     "judgements": JUDGEMENTS,

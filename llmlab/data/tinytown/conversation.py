@@ -184,3 +184,8 @@ MEND = fork(
 
 RED_TEAM = Task(("prompt", "response"), given=ASK_HARM, told=BAD)
 HELPFUL = Task(("prompt", "response"), given=ASK_HELP, told=REPLIES["polite"])
+REQUESTS = Task(
+    ("prompt", "response"),
+    given=fork("about", {"help": ASK_HELP, "harm": ASK_HARM}, (2 / 3, 1 / 3)),
+    told=by("about", {"help": REPLIES["polite"], "harm": BAD}),
+)
