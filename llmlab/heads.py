@@ -13,7 +13,7 @@ from torch import Tensor, nn
 class ScalarHead(nn.Module):
     """r = w·h + b, (…, D) -> (…). `std` is that of the weights' start, 0 for a head that begins by saying nothing.
 
-    `normalise` sets what `standard` takes off and divides by, r' = (r - mean) / deviation; both travel with the weights.
+    `normalise` sets what `standard` takes off and divides by, r' = (r - mean) / deviation; files keep both.
     """
 
     mean: Tensor

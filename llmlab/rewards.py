@@ -71,8 +71,8 @@ def _gold(prompts: list[str], responses: list[str]) -> list[float]:
 def answered(model: Transformer, prompts: Sequence[str], responses: Sequence[str]) -> dict[str, Tensor]:
     """What the model reads of B prompts with their answers, each closed by the end mark.
 
-    `tokens` and `keep` (B, T) and, for an encoder-decoder, the prompts as `source`. A text longer than the context loses
-    the prompt's beginning, then the answer's.
+    `tokens` and `keep` (B, T) and, for an encoder-decoder, the prompts as `source`. A text longer than the context
+    loses the prompt's beginning, then the answer's.
     """
     tok, room = model.tokenizer, model.room
     assert tok is not None

@@ -1,4 +1,4 @@
-"""What a model wrote to its prompts: as those who score it see it, as those who learn from it feed it back, and
+"""What a model wrote, as those who score it and those who learn from it see it, and what each token is worth."""
 what each of its tokens was worth.
 """
 
