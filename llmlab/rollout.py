@@ -1,6 +1,4 @@
 """What a model wrote, as those who score it and those who learn from it see it, and what each token is worth."""
-what each of its tokens was worth.
-"""
 
 from __future__ import annotations
 
