@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Mapping
-from copy import deepcopy
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ..data import Corpus
 from ..data.memory import IN_MEMORY, as_corpus
-from ..technique import needs_of, values
+from ..technique import implemented, needs_of, values
 from ..training import Training, recommended_rate
 from .plan import LAST, SCRATCH, Plan, resolve
 from .record import Record
@@ -32,15 +31,16 @@ class Choices:
         training: Mapping[str, Any],
         seed: int = 0,
         config: Any = None,
+        extras: Iterable[Any] = (),
+        chosen: Iterable[str] = (),
     ) -> None:
-        self.objectives = {needs_of(c).name: c for c in map(resolve, objectives)}
-        self.adaptations = {needs_of(c).name: c for c in map(resolve, adaptations)}
+        self.knobs: dict[str, dict[str, Any]] = {}
+        self.objectives, self.adaptations, self.extras = map(self._offer, (objectives, adaptations, extras))
         self.data = dict(data) if isinstance(data, Mapping) else {_label(d): d for d in data}
         self.models = dict(start) if isinstance(start, Mapping) else {name: name for name in start}
         for what, offered in (("objective", self.objectives), ("corpus", self.data), ("start", self.models)):
             if not offered:
                 raise ValueError(f"a panel needs at least one {what} to offer")
-        self.knobs = {n: values(c()) for n, c in (self.objectives | self.adaptations).items()}
         self.training = values(Training(**training))
         self.seed, self.config = seed, config
         self.records: list[Record] = []
@@ -50,12 +50,31 @@ class Choices:
         self._reading = threading.RLock()
         self.added: list[str] = []
         self.dataset, self.start_from, self.objective = next(iter(self.data)), next(iter(self.models)), ""
+        wanted = [self._known(name) for name in ([chosen] if isinstance(chosen, str) else chosen)]
+        self.added = [name for name in self.additions if name in wanted]  # an objective may need them
         self.objective = next((o for o in self.objectives if not self.reason(o)), next(iter(self.objectives)))
+        for name in wanted:
+            self.choose(name)
+
+    def _offer(self, techniques: Iterable[Any]) -> dict[str, type]:
+        offered = [resolve(t) for t in techniques]
+        self.knobs |= {needs_of(cls).name: given for cls, given in offered}
+        return {needs_of(cls).name: cls for cls, _ in offered}
+
+    @property
+    def additions(self) -> dict[str, type]:
+        """What may be switched on beside an objective, in the order that code tells it."""
+        return self.adaptations | self.extras
+
+    @property
+    def offered(self) -> dict[str, type]:
+        """Every technique."""
+        return self.objectives | self.additions
 
     def choose(self, name: str, **changes: Any) -> None:
-        """Choose an objective or add an adaptation, with values for its knobs; ValueError says why it cannot be."""
+        """Choose an objective, or add an adaptation or extra, with values for its knobs; ValueError says why not."""
         name = self._known(name)
-        cls = (self.objectives | self.adaptations)[name]
+        cls = self.offered[name]
         new = self.knobs[name] | changes
         checked = values(cls(**new))
         if (reason := self.reason(name)) is not None:
@@ -64,10 +83,10 @@ class Choices:
         if name in self.objectives:
             self.objective = name
         elif name not in self.added:  # kept in the order they are offered, so that code does not depend on clicks
-            self.added = [a for a in self.adaptations if a in self.added or a == name]
+            self.added = [a for a in self.additions if a in self.added or a == name]
 
     def drop(self, name: str) -> None:
-        """Take an adaptation off; its knobs are remembered."""
+        """Take an adaptation or extra off; its knobs are remembered."""
         name = self._known(name)
         if name in self.objectives:
             raise ValueError(f"a run needs an objective: choose another one instead of dropping {name}")
@@ -96,7 +115,7 @@ class Choices:
     def restore(self, record: Record) -> None:
         """Choose what an earlier run had."""
         wanted, run = record.choices, f"run {record.number}"
-        known = self.objectives | self.adaptations
+        known = self.offered
         for name in wanted["techniques"]:
             if name not in known:
                 raise ValueError(f"{run} used {name}, which is not offered here: there are {', '.join(known)}")
@@ -116,7 +135,7 @@ class Choices:
                 if lost := [k for k, v in given.items() if isinstance(v, dict) and IN_MEMORY in v]:
                     raise ValueError(f"{run} had a {name}.{lost[0]} that was in memory, which a file cannot hold")
                 self.knobs[name] = values(known[name](**given))
-            self.added = [a for a in self.adaptations if a in wanted["techniques"]]
+            self.added = [a for a in self.additions if a in wanted["techniques"]]
             self.objective = objective
             self.set(data=wanted["data"], start=wanted["start"], seed=wanted["seed"], **wanted["training"])
         except Exception:
@@ -124,8 +143,15 @@ class Choices:
             raise
 
     def _all(self) -> dict[str, Any]:
-        names = ("training", "dataset", "start_from", "seed", "objective", "added", "knobs")
-        return {name: deepcopy(getattr(self, name)) for name in names}
+        names = (
+            "dataset",
+            "start_from",
+            "seed",
+            "objective",
+            "added",
+        )  # lists and texts that are never changed in place
+        kept = {name: getattr(self, name) for name in names}
+        return kept | {"training": dict(self.training), "knobs": dict(self.knobs)}
 
     def chosen(self) -> dict[str, Any]:
         """The choices as plain data, which `restore` takes back."""
@@ -159,11 +185,25 @@ class Choices:
 
     def reason(self, name: str) -> str | None:
         """Why this technique cannot be chosen now, or None; no work is done to find out."""
-        cls = (self.objectives | self.adaptations)[name]
-        return self._plan([cls, *self._added()] if name in self.objectives else [*self._chosen(), cls]).reason(cls)
+        cls = self.offered[name]
+        company = [cls, *self._added()] if name in self.objectives else [*self._chosen(), cls]
+        return self._missing(cls, company) or self._plan(company).reason(cls)
+
+    def _missing(self, cls: type, company: Iterable[type]) -> str | None:
+        """What it needs of another technique that is offered here and not switched on."""
+        present = {hook for other in company if other is not cls for hook in implemented(other)}
+        for hook in needs_of(cls).needs:
+            able = [other.__name__ for other in self.additions.values() if hook in implemented(other)]
+            if able and hook not in present:
+                return f"{cls.__name__} needs a technique that implements {hook}: switch {' or '.join(able)} on"
+        return None
+
+    def problem(self) -> str | None:
+        """Why the present choices cannot run, or None."""
+        return next(filter(None, map(self.reason, [self.objective, *self.added])), None)
 
     def _added(self) -> list[type]:
-        return [self.adaptations[a] for a in self.added]
+        return [self.additions[a] for a in self.added]
 
     def _chosen(self) -> list[type]:
         return [*([self.objectives[self.objective]] if self.objective else []), *self._added()]

@@ -1,4 +1,4 @@
-"""The left half of the panel: objective, adaptations, knobs, data and training, and why some cannot be chosen."""
+"""The left half of the panel: techniques, their knobs, data and training, and why some cannot be chosen."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ class Choosing:
         self.session, self.actions = session, actions
         self._quiet = Quiet()
         self._do = lambda *given, **named: None if self._quiet else do(*given, **named)
-        s, offered = session, session.objectives | session.adaptations
+        s, offered = session, session.offered
         self.objectives = {name: self._chip(name, cls) for name, cls in s.objectives.items()}
-        self.toggles = {name: self._toggle(name, cls) for name, cls in s.adaptations.items()}
+        self.toggles = {name: self._toggle(name, cls) for name, cls in s.additions.items()}
         self.reasons = {name: html_part("reason") for name in offered}
         self.about = html_part("about")
         self.knobs = {name: self._make_knobs(name, cls) for name, cls in offered.items()}
@@ -46,7 +46,7 @@ class Choosing:
         self.data = W.Dropdown(options=list(s.data), description="Data", tooltip="What the model learns from")
         self.start = W.Dropdown(options=[("", "")], description="Start from", tooltip="The weights it starts with")
         fields = knobs(Training)
-        self.training = {n: Knob(n, fields[n], self._trains, self.complain) for n in TRAINING}
+        self.training = {n: Knob(n, fields[n], self._trains, self.complain, s.training[n]) for n in TRAINING}
         for widget, what in ((self.data, "data"), (self.start, "start")):
             widget.add_class("llmlab-beside").observe(
                 lambda change, what=what: self._do(actions.set, **{what: change["new"]}), names="value"
@@ -59,12 +59,13 @@ class Choosing:
         yield box("line", self.about, *(self._groups[name].more for name in s.objectives))
         yield from (self.reasons[name] for name in s.objectives)
         yield from (self._groups[name].ui for name in s.objectives)
-        if s.adaptations:
-            yield heading("Adaptations")
-        for name, toggle in self.toggles.items():
-            yield box("line", toggle, self._groups[name].more)
-            yield self.reasons[name]
-            yield self._groups[name].ui
+        for title, offered in (("Adaptations", s.adaptations), ("Extras", s.extras)):
+            if offered:
+                yield heading(title)
+            for name in offered:
+                yield box("line", self.toggles[name], self._groups[name].more)
+                yield self.reasons[name]
+                yield self._groups[name].ui
         yield heading("Data and training")
         self.training["learning_rate"].widget.add_class("llmlab-wide")
         yield from (self.data, self.start)
@@ -86,7 +87,8 @@ class Choosing:
         def changed(knob: str, value: Any) -> None:
             self._do(lambda: self.actions.choose(name, **{knob: value}))
 
-        return {k: Knob(k, field, changed, self.complain) for k, field in knobs(cls).items()}
+        given = self.session.knobs[name]
+        return {k: Knob(k, field, changed, self.complain, given[k]) for k, field in knobs(cls).items()}
 
     def _trains(self, name: str, value: Any) -> None:
         self._do(self.actions.set, **{name: value})

@@ -1,6 +1,8 @@
 """A widget for a knob: its kind follows from the field's default, bounds and choices, its tooltip from the help.
 
 1. No sliders: their values have no accessible name. A logarithmic number has buttons that halve and double it.
+2. What nobody can type, such as a model or a function, shows as its name, in a field that takes no text.
+3. A field does not clamp: a number out of bounds is refused in one line, where a smaller one would be a surprise.
 """
 
 from __future__ import annotations
@@ -11,7 +13,10 @@ from typing import Any
 
 import ipywidgets as W
 
+from .memory import shown as told
+
 Changed = Callable[[str, Any], None]
+ROWS = 10  # lines of a text that show at once, at most
 
 
 class Knob:
@@ -20,9 +25,11 @@ class Knob:
     `changed(name, value)` is called when the user changes it; a text that is no number goes to `complain`.
     """
 
-    def __init__(self, name: str, field: Field[Any], changed: Changed, complain: Callable[[str], None]) -> None:
+    def __init__(
+        self, name: str, field: Field[Any], changed: Changed, complain: Callable[[str], None], value: Any
+    ) -> None:
         self.name, self.field, self.changed, self.complain = name, field, changed, complain
-        self.value: Any = field.default  # as shown last
+        self.value: Any = value  # as shown last
         self.recommended: float | None = None
         self._quiet = False
         self.input = self._make()
@@ -38,25 +45,25 @@ class Knob:
 
     def _make(self) -> Any:
         field, meta = self.field, self.field.metadata
-        shown: dict[str, Any] = {"description": label(self.name), "tooltip": meta["help"], "continuous_update": False}
-        low, high = meta["low"], meta["high"]
+        shown: dict[str, Any] = {"description": label(self.name), "tooltip": meta["help"]}
         if meta["choices"] is not None:
-            shown.pop("continuous_update")
-            return W.Dropdown(options=list(meta["choices"]), value=field.default, **shown)
+            return W.Dropdown(options=list(meta["choices"]), value=self.value, **shown)
         if isinstance(field.default, bool):
-            shown.pop("continuous_update")
-            return W.Checkbox(value=field.default, indent=False, **shown)
-        if self._optional or isinstance(field.default, str | float):  # floats as text: 0.003 stays 0.003, not 0.0
-            return W.Text(value=write(field.default), **shown)  # type: ignore[arg-type]
-        most = 2**31 - 1
-        bounds = {"min": -most if low is None else low, "max": most if high is None else high}
-        return W.BoundedIntText(value=field.default, **bounds, **shown)
+            return W.Checkbox(value=self.value, indent=False, **shown)
+        shown["continuous_update"] = False
+        if isinstance(field.default, int):
+            return W.IntText(value=self.value, **shown)
+        lines = max(v.count("\n") + 1 for v in (field.default, self.value, "") if isinstance(v, str))
+        if lines > 1:
+            return W.Textarea(rows=min(ROWS, lines), **shown).add_class("llmlab-wide")
+        return W.Text(**shown)  # floats as text: 0.003 stays 0.003, not 0.0
 
     def _steps(self) -> list[Any]:
         made = []
-        for text, factor, what in (("÷2", 0.5, "Halve"), ("×2", 2.0, "Double")):
-            button = W.Button(description=text, tooltip=f"{what} {label(self.name).lower()}")
-            button.add_class("llmlab-step").on_click(lambda _, f=factor: self._scale(f))
+        for what, factor in (("halve", 0.5), ("double", 2.0)):  # the style sheet shows them as ÷2 and ×2
+            words = f"{what.capitalize()} {label(self.name).lower()}"
+            button = W.Button(description=words, tooltip=words).add_class("llmlab-step").add_class(f"llmlab-{what}")
+            button.on_click(lambda _, f=factor: self._scale(f))
             made.append(button)
         return made
 
@@ -69,20 +76,26 @@ class Knob:
         new = max(1, round(now * factor)) if whole else float(f"{now * factor:.3g}")
         new = new if low is None else max(low, new)
         new = new if high is None else min(high, new)
-        self.input.value = new if isinstance(self.input, W.BoundedIntText) else write(new)
+        self.input.value = new if isinstance(self.input, W.IntText) else write(new)
+
+    @property
+    def _typed(self) -> bool:
+        """Whether the value is typed as a text that stands for something else."""
+        return isinstance(self.input, W.Text | W.Textarea) and not isinstance(self.field.default, str)
 
     def _read(self) -> Any:
         value = self.input.value
-        if not isinstance(self.input, W.Text) or isinstance(self.field.default, str):
+        if not self._typed:
             return value
-        text = value.strip().replace(",", ".")
+        text, low = value.strip(), self.field.metadata["low"]
         if not text and self._optional:
             return None
+        free = self._optional and low is None and self.field.metadata["high"] is None  # a number or a text
+        whole = isinstance(low if self._optional else self.field.default, int) or (free and text.isdecimal())
         try:
-            whole = isinstance(self.field.default if not self._optional else self.field.metadata["low"], int)
-            return int(text) if whole else float(text)
+            return int(text) if whole else float(text.replace(",", "."))
         except ValueError:
-            return _BAD
+            return text if free else _BAD
 
     def _heard(self, _: Any) -> None:
         if self._quiet:
@@ -99,8 +112,9 @@ class Knob:
         """Show a value; `recommended` stands in grey where none is given."""
         self._quiet, self.value, self.recommended = True, value, recommended
         try:
-            text = isinstance(self.input, W.Text) and not isinstance(self.field.default, str)
-            self.input.value = write(value) if text else value
+            held = not (value is None or isinstance(value, bool | int | float | str))
+            self.input.disabled = held
+            self.input.value = told(value) if held else write(value) if self._typed else value
             if recommended is not None:
                 self.input.placeholder = f"{write(recommended)} (recommended)"
         finally:

@@ -46,8 +46,9 @@ def _offered(kind: str) -> list[str]:
 
 
 class Lab(Listener):
-    """The panel. Objectives and adaptations are names or classes; default: all there are.
+    """The panel. Techniques are names, classes or instances, whose knobs then begin as they are.
 
+    `objectives` and `adaptations`: all there are, unless told; `extras`: none. `chosen`: names of what is switched on.
     `data`: corpora to choose from, by name, as `Corpus`, or {label: either}. `start`: "scratch", names of bundled
     models, or {label: model or run}. `config`: the model made from scratch. `recordings`: saved runs or shared
     files to begin with. Further keywords go to `Training`.
@@ -60,6 +61,8 @@ class Lab(Listener):
         data: Iterable[Any] | Mapping[str, Any] = ("tinytown:documents", "tinytown:qa"),
         start: Iterable[str] | Mapping[str, Any] = (SCRATCH,),
         *,
+        extras: Iterable[Any] = (),
+        chosen: Iterable[str] = (),
         recordings: Iterable[str | Path] = (),
         seed: int = 0,
         config: Any = None,
@@ -75,6 +78,8 @@ class Lab(Listener):
             {"steps": 60, "evaluate_batches": 4, **training},
             seed,
             config,
+            extras=extras,
+            chosen=chosen,
             samples=samples,
             listener=self,
         )
@@ -89,11 +94,11 @@ class Lab(Listener):
     # -- choosing, from code -----------------------------------------------------------------------------------
 
     def choose(self, technique: str, **knobs: Any) -> Lab:
-        """Choose an objective or switch an adaptation on, with values for its knobs; ValueError says why not."""
+        """Choose an objective, or switch anything else on, with values for its knobs; ValueError says why not."""
         return self._then(lambda: self.session.choose(technique, **knobs))
 
     def drop(self, technique: str) -> Lab:
-        """Switch an adaptation off."""
+        """Switch an adaptation or extra off."""
         return self._then(lambda: self.session.drop(technique))
 
     def set(self, **choices: Any) -> Lab:
@@ -236,8 +241,7 @@ class Lab(Listener):
         return {**(self.ui._repr_mimebundle_() or {}), "text/plain": repr(self)}
 
     def __repr__(self) -> str:  # constant, so that a stored notebook compares equal
-        offered = [*self.session.objectives, *self.session.adaptations]
-        return f"Lab({', '.join(offered)}: a panel with Run and Stop, live in a running notebook)"
+        return f"Lab({', '.join(self.session.offered)}: a panel with Run and Stop, live in a running notebook)"
 
     def _make(self) -> None:
         self._run = button("Run", "Train with these choices", lambda: self._do(self._pressed_run), "run")
@@ -309,7 +313,7 @@ class Lab(Listener):
         s = self.session
         self.choosing.show()
         plan = s.plan()
-        problem = plan.problem()
+        problem = s.problem()
         self._run.disabled = s.runs or problem is not None
         self._show_source()
         self._show_past()
@@ -380,7 +384,7 @@ class Lab(Listener):
         self._do(self._settle)
 
     def _settle(self) -> None:
-        self._run.disabled = self.session.plan().problem() is not None
+        self._run.disabled = self.session.problem() is not None
         self.choosing.show_starts()
         self._show_past()
         self.watching.draw()

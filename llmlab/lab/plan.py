@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +14,9 @@ from ..catalogue import techniques as catalogue
 from ..data import Corpus
 from ..data.memory import IN_MEMORY
 from ..hooks import Hooks, check_company
-from ..technique import knobs, needs_of
+from ..technique import knobs, needs_of, values
 from ..training import Training
+from .memory import called, plain, short
 
 if TYPE_CHECKING:
     from ..model import ModelConfig, Transformer
@@ -59,7 +60,7 @@ class Plan:
     @property
     def name(self) -> str:
         """Such as "SFT + LoRA(rank=4)": with the knobs that differ from their defaults."""
-        return " + ".join(_call(cls.__name__, cls, v).removesuffix("()") for cls, v in self.techniques.items())
+        return " + ".join(_call(cls.__name__, cls, v, short).removesuffix("()") for cls, v in self.techniques.items())
 
     def reason(self, cls: type) -> str | None:
         """Why `cls`, one of the techniques, cannot be in this run; None if it can. Nothing is built to find out."""
@@ -109,6 +110,11 @@ class Plan:
                     f"a run file names techniques that llmlab finds, and {cls.__name__} is not among them: put it in "
                     "a file of its own, in a folder that LLMLAB_PLUGINS names"
                 )
+        for knob, value in self._in_memory():
+            raise ValueError(
+                f"a run file holds numbers and text, and {knob} is {called(value)} in memory: give it what a file can "
+                "name, such as the folder of a saved run"
+            )
         if self.corpus.name == IN_MEMORY:
             raise ValueError("a run file names its data, and these rows are in memory: write them to a file first")
         made = [cls(**values) for cls, values in self.techniques.items()]
@@ -123,6 +129,15 @@ class Plan:
                 )
             return {"from": str(source)}
         return {} if self.shape is None else {"config": self.shape.to_dict()}
+
+    def _in_memory(self) -> list[tuple[str, Any]]:
+        """The knobs that no text can hold, as "Scorer.by", with their values."""
+        return [
+            (f"{cls.__name__}.{k}", v)
+            for cls, given in self.techniques.items()
+            for k, v in given.items()
+            if not plain(v)
+        ]
 
     # -- as Python ---------------------------------------------------------------------------------------------
 
@@ -142,7 +157,8 @@ class Plan:
     def _statement(self, i: int, total: int) -> str:
         name = "run" if total == 1 else f"run_{i + 1}"
         made = ", ".join(_call(cls.__name__, cls, values) for cls, values in self.techniques.items())
-        lines = [f"{name} = Run(", f"    [{made}],", f"    data={self._data()}"]
+        told = "; ".join(f"{knob}: {called(value)} in memory" for knob, value in self._in_memory())
+        lines = [f"{name} = Run(", f"    [{made}]," + (f"  # {told}" if told else ""), f"    data={self._data()}"]
         if self.parent:
             lines.append(f"    model=run_{i}.model,")
         elif self.model is not None:
@@ -163,17 +179,29 @@ class Plan:
         return f'corpus("{self.corpus.name}"{options}),'
 
 
-def _call(name: str, cls: type, values: Knobs) -> str:
+def _write(value: Any) -> str:
+    """A value as Python; what no text can hold is left to be filled in, and a comment says with what."""
+    return repr(value) if plain(value) else "..."
+
+
+def _call(name: str, cls: type, given: Knobs, write: Callable[[Any], str] = _write) -> str:
     """`LoRA(rank=4)`: what differs from the defaults."""
     known = knobs(cls)
-    changed = (f"{k}={v!r}" for k, v in values.items() if k not in known or v != known[k].default)
+    changed = (f"{k}={write(v)}" for k, v in given.items() if k not in known or _differs(v, known[k].default))
     return f"{name}({', '.join(changed)})"
 
 
-def resolve(technique: Any) -> type:
-    """The class of a technique given by name or as a class; ValueError names the nearest one."""
-    if isinstance(technique, type) and hasattr(technique, "llmlab"):
-        return technique
-    if not isinstance(technique, str):
-        raise TypeError(f"a technique is offered by its name or class, not as {technique!r}")
-    return find(technique)
+def _differs(value: Any, default: Any) -> bool:
+    return value is not default and not (plain(value) and plain(default) and value == default)
+
+
+def resolve(technique: Any) -> tuple[type, dict[str, Any]]:
+    """The class of a technique given by name, as a class or as an instance, and the values its knobs begin with.
+
+    ValueError names the nearest one.
+    """
+    made = find(technique)() if isinstance(technique, str) else technique
+    made = made() if isinstance(made, type) and hasattr(made, "llmlab") else made
+    if isinstance(made, type) or not hasattr(made, "llmlab"):
+        raise TypeError(f"a technique is offered by its name, class or instance, not as {technique!r}")
+    return type(made), values(made)

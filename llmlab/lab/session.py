@@ -11,12 +11,13 @@ import json
 import sys
 import threading
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..checkpoint import write_atomic
+from ..data.memory import IN_MEMORY
 from .choices import Choices
 from .plan import Plan
 from .record import FILE, Record, read, read_run
@@ -53,8 +54,8 @@ class Listener:
 class Session(Choices):
     """Choices, made of what `Choices` is made of, and runs."""
 
-    def __init__(self, *offered: Any, samples: int = 3, listener: Listener | None = None) -> None:
-        super().__init__(*offered)
+    def __init__(self, *offered: Any, samples: int = 3, listener: Listener | None = None, **named: Any) -> None:
+        super().__init__(*offered, **named)
         self.sampled, self.listener = samples, listener or Listener()
         self.status, self.error, self.last = "", None, None
         self.overlaid: list[int] = []  # numbers of the runs that stand on the chart beside the one shown
@@ -302,7 +303,7 @@ class Session(Choices):
         from ..pretrained import load_model
 
         had = record.choices["techniques"]
-        given = [cls(**had[name]) for name, cls in (self.objectives | self.adaptations).items() if name in had]
+        given = [cls(**(self.knobs[name] | _held(had[name]))) for name, cls in self.offered.items() if name in had]
         record.model = load_model(folder, given)
         record.total = record.total or parameter_table(record.model).total
 
@@ -324,6 +325,11 @@ class Session(Choices):
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         notes = "".join(f" ({note})" for note in getattr(error, "__notes__", [])[:1])
         self.say(f"Error: {kind}{first}{notes}")
+
+
+def _held(knobs: Mapping[str, Any]) -> dict[str, Any]:
+    """What a file could hold; the panel may offer the rest."""
+    return {k: v for k, v in knobs.items() if not (isinstance(v, Mapping) and IN_MEMORY in v)}
 
 
 WAITS = {
