@@ -35,10 +35,6 @@ VALUE = "value"
 TOLD = ("score", "kl", "k2", "k3", "length")  # of each answer; the steps on it tell their means
 
 
-class Prompts(list[dict[str, Any]]):
-    """Rows of a `prompt` and its `tokens`."""
-
-
 @technique(
     kind="objective",
     columns="prompt",
@@ -87,7 +83,7 @@ class PPO:
         room = run.model.room - self.longest
         if room < 1:
             raise ValueError(f"PPO.longest = {self.longest} leaves a prompt no room in {run.model.room} tokens")
-        found = Prompts()
+        found = []
         for row in rows:
             ids = as_prompt(run.model, row["prompt"])
             found.append({"prompt": row["prompt"], "tokens": ids if len(ids) <= room else ids[-room:]})
@@ -96,48 +92,43 @@ class PPO:
     @hookimpl
     def batches(self, run: Any, examples: Chunk) -> Iterator[Batch]:
         B, state = len(examples), run.state[self]
-        parts = min(self.minibatches, B)
-        draw = examples.generators("minibatches")[0]
-        rolled, found = self._write(run, examples, examples.generators("rollout"))
+        parts, draw = min(self.minibatches, B), examples.generators("minibatches")[0]
+        rolled, score = self._write(run, examples, examples.generators("rollout"))
+        mask = rolled.mask
         orders = [torch.randperm(B, generator=draw).tensor_split(parts) for _ in range(self.epochs)]
-        texts = [self._pretraining(run, draw, len(rows)) for rows in orders[0]] if self.ptx else [None] * parts
-        joined = [_join(run, rolled, rows, text) for rows, text in zip(orders[0], texts, strict=True)]
-        with computing(run.model, run.training.precision):
-            found |= self._as_trained(run, rolled, orders[0], joined)
+        texts = [self._pretraining(run, draw, len(rows)) if self.ptx else None for rows in orders[0]]
+        found = self._as_trained(run, rolled, orders[0], texts)
+        reference = self._reference(run, rolled)
         beta = state.get("beta", self.beta)
-        rewards = token_rewards(found["score"], found["logp"] - found["reference"], rolled.mask, beta)
+        rewards = token_rewards(score, found["logp"] - reference, mask, beta)
         if self.whiten_rewards:
-            rewards = whiten(rewards, rolled.mask, shift_mean=False)
-        advantages = advantages_of(rewards, found["values"], rolled.mask, self.discount, self.smoothing)
-        found["returns"] = (advantages + found["values"]) * rolled.mask
-        found["advantages"] = whiten(advantages, rolled.mask)
+            rewards = whiten(rewards, mask, shift_mean=False)
+        advantages = advantages_of(rewards, found["values"], mask, self.discount, self.smoothing)
+        found |= {"returns": (advantages + found["values"]) * mask, "advantages": whiten(advantages, mask)}
+        found |= {"score": score, **_distance(found["logp"], reference, mask)}
         for order in orders:
             for rows, text in zip(order, texts, strict=True):
                 inputs, targets = _join(run, rolled, rows, text)
-                kept = {name: tensor[rows] for name, tensor in found.items() if name not in ("reference",)}
-                yield Batch(inputs, targets | kept | {"beta": beta})
+                yield Batch(inputs, targets | {name: tensor[rows] for name, tensor in found.items()} | {"beta": beta})
         if examples.training and self.target:
             error = min(0.2, max(-0.2, float(found["kl"].mean()) / self.target - 1))
             state["beta"] = beta * (1 + error * B / self.horizon)
 
-    def _write(self, run: Any, rows: Any, draws: Any) -> tuple[Rollout, dict[str, Tensor]]:
-        """Answers to the rows' prompts and, of each, (B,): its score, its estimates of the KL, its length."""
-        reference = run.state[self].get("reference", {})
-        rolled = rollout(
-            run.model,
-            [row["tokens"] for row in rows],
-            max_new_tokens=self.longest,
-            temperature=self.temperature,
-            draws=draws,
-        )
+    def _write(self, run: Any, rows: Any, draws: Any) -> tuple[Rollout, Tensor]:
+        """Answers to the rows' prompts, and the score of each, (B,)."""
+        asked = [row["tokens"] for row in rows]
+        rolled = rollout(run.model, asked, max_new_tokens=self.longest, temperature=self.temperature, draws=draws)
         score = run.score([row["prompt"] for row in rows], rolled.responses)
-        found = {"score": torch.where(self._ended(run, rolled), score, self.no_end)}
-        logp = self._logp(run, rolled)
-        with swapped(run.model, reference):
-            found["reference"] = self._logp(run, rolled)
-        estimates = kl_estimates(logp, found["reference"])
-        found |= {name: (k * rolled.mask).sum(1) for name, k in zip(("kl", "k2", "k3"), estimates, strict=True)}
-        return rolled, found | {"length": rolled.mask.sum(1).float()}
+        return rolled, torch.where(self._ended(run, rolled), score, self.no_end)
+
+    def _ended(self, run: Any, rolled: Rollout) -> Tensor:
+        """Which answers came to their end, (B,)."""
+        return ((rolled.responses.tokens == run.tokenizer.eos) & rolled.responses.mask).any(1)
+
+    def _reference(self, run: Any, rolled: Rollout) -> Tensor:
+        """log π_ref of each token of the answers, (B, T): by the model as it was before the first step."""
+        with swapped(run.model, run.state[self].get("reference", {})):
+            return self._logp(run, rolled)
 
     def _logp(self, run: Any, rolled: Rollout) -> Tensor:
         """log π of each token of the answers, (B, T)."""
@@ -145,16 +136,15 @@ class PPO:
             found: Tensor = run.model.logprobs(run.model(**rolled.inputs), rolled.labels, self.temperature)
         return found
 
-    def _ended(self, run: Any, rolled: Rollout) -> Tensor:
-        """Which answers came to their end, (B,)."""
-        return ((rolled.responses.tokens == run.tokenizer.eos) & rolled.responses.mask).any(1)
-
-    def _as_trained(self, run: Any, rolled: Rollout, order: Any, joined: Any) -> dict[str, Tensor]:
-        """log π and V as the first pass will compute them, minibatch for minibatch: its first ratio is exactly 1."""
+    def _as_trained(self, run: Any, rolled: Rollout, order: Any, texts: Any) -> dict[str, Tensor]:
+        """log π and V (B, T) as the first pass will compute them, minibatch for minibatch: its first ratio is 1."""
         found = {name: torch.zeros_like(rolled.labels, dtype=torch.float32) for name in ("logp", "values")}
-        for rows, (inputs, targets) in zip(order, joined, strict=True):
-            logp, values = self._read(run.model, run.model(**inputs), targets["labels"])
-            found["logp"][rows], found["values"][rows] = logp[: len(rows)], values[: len(rows)]
+        for rows, text in zip(order, texts, strict=True):
+            inputs, targets = _join(run, rolled, rows, text)
+            with computing(run.model, run.training.precision):
+                both = self._read(run.model, run.model(**inputs), targets["labels"])
+            for name, tensor in zip(found, both, strict=True):
+                found[name][rows] = tensor[: len(rows), : rolled.labels.size(1)].float()
         return found
 
     def _read(self, model: Any, output: Any, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -196,11 +186,19 @@ class PPO:
     @hookimpl
     def evaluate(self, run: Any, split: str) -> dict[str, float]:
         rows = run.rows(split)[: self.answers]
-        rolled, found = self._write(run, rows, [run.generator("answers", split, i) for i in range(len(rows))])
+        rolled, score = self._write(run, rows, [run.generator("answers", split, i) for i in range(len(rows))])
+        found = {"score": score}
         if self.gold is not None:
             found["gold"] = reward_function(self.gold)([row["prompt"] for row in rows], rolled.responses)
+        found |= _distance(self._logp(run, rolled), self._reference(run, rolled), rolled.mask)
         found["ended"] = self._ended(run, rolled).float()
-        return {name: float(found[name].mean()) for name in (*TOLD, "gold", "ended") if name in found}
+        return {name: float(values.mean()) for name, values in found.items()}
+
+
+def _distance(logp: Tensor, reference: Tensor, mask: Tensor) -> dict[str, Tensor]:
+    """Of each answer, (B,): Schulman's estimates of its KL from the reference, in nats, and its length in tokens."""
+    told = {n: (k * mask).sum(1) for n, k in zip(("kl", "k2", "k3"), kl_estimates(logp, reference), strict=True)}
+    return told | {"length": mask.sum(1).float()}
 
 
 def _join(run: Any, rolled: Rollout, rows: Tensor, text: Any) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
