@@ -11,7 +11,7 @@ import html
 import io
 import math
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -42,11 +42,15 @@ class Curve:
     measured: list[float] = field(default_factory=list)
     floor: float | None = None
     end: int = 0
+    measures: dict[str, tuple[list[float], list[float]]] = field(
+        default_factory=dict
+    )  # what else was measured, by name
 
     @classmethod
     def of(cls, run: Run | Record) -> Curve:
         """The curve of a run, or of what was seen of one."""
-        history, found = list(run.history), [e for e in list(run.evaluations) if e.get("loss") is not None]
+        history, evaluations = list(run.history), list(run.evaluations)
+        found = [e for e in evaluations if e.get("loss") is not None]
         end = getattr(run, "end", None)
         if end is None:
             end = run.steps if run.stopped else max(run.training.steps, run.steps)  # type: ignore[union-attr]
@@ -57,7 +61,13 @@ class Curve:
             [e["loss"] for e in found],
             next((e["floor"] for e in reversed(found) if e.get("floor") is not None), None),
             end,
+            _measures(evaluations),
         )
+
+    @property
+    def unit(self) -> str:
+        """What the loss is counted in, as far as it is known: perplexity is told of tokens alone."""
+        return "loss (nats a token)" if "perplexity" in self.measures or not self.measures else "loss"
 
     def describe(self) -> str:
         """The picture in words, for those who cannot see it."""
@@ -68,6 +78,19 @@ class Curve:
         if self.measured:
             said += f"; validation loss from {self.measured[0]:.2f} to {self.measured[-1]:.2f}"
         return said + (f"; floor {self.floor:.2f}." if self.floor is not None else ".")
+
+
+def _measures(evaluations: Iterable[Mapping[str, Any]]) -> dict[str, tuple[list[float], list[float]]]:
+    """Steps and values of every number that evaluations found, but for the loss and its floor."""
+    found: dict[str, tuple[list[float], list[float]]] = {}
+    for row in evaluations:
+        for name, value in row.items():
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            if number and math.isfinite(value) and name not in ("step", "loss", "floor"):
+                steps, values = found.setdefault(name, ([], []))
+                steps.append(row["step"])
+                values.append(value)
+    return found
 
 
 def smooth(losses: Sequence[float], share: float = 0.04) -> list[float]:
@@ -152,11 +175,19 @@ def height(runs: int) -> float:
 
 
 def _picture(draw: Callable[[Any], None], title: str, inches: float = SIZE[1]) -> bytes:
+    def dressed(figure: Figure) -> None:
+        axes = figure.subplots()
+        dress(axes, title, Curve().unit)
+        draw(axes)
+
+    return paint(dressed, inches)
+
+
+def paint(draw: Callable[[Figure], None], inches: float = SIZE[1]) -> bytes:
+    """What `draw` puts on a figure, as a PNG picture."""
     with _drawing:
         figure = Figure(figsize=(SIZE[0], inches), dpi=DPI, layout="constrained", facecolor="white")
-        axes = figure.subplots()
-        _dress(axes, title)
-        draw(axes)
+        draw(figure)
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", metadata={"Software": None})
     return buffer.getvalue()
@@ -186,6 +217,7 @@ def chart(shown: Record | None, others: Sequence[Record] = (), steps: int = 0) -
 
 def _draw_all(axes: Any, drawn: Sequence[Line]) -> None:
     axes.set_xlim(0, max([1, *(line.curve.end for line in drawn)]))
+    axes.set_ylabel(next((c.unit for c in (line.curve for line in drawn) if c.unit == "loss"), Curve().unit))
     top, lowest, ends = 0.0, 0.0, []
     for floor in dict.fromkeys(line.curve.floor for line in drawn):
         if floor is not None:
@@ -193,7 +225,7 @@ def _draw_all(axes: Any, drawn: Sequence[Line]) -> None:
             lowest = min(lowest, floor)
     for line in drawn:
         curve, index = line.curve, line.index
-        look = dict(color=line.colour, linestyle=DASHES[index % len(DASHES)], label=_legend(line))
+        look = dict(color=line.colour, linestyle=DASHES[index % len(DASHES)], label=legend(line))
         mark = dict(marker=MARKS[index % len(MARKS)][0], markersize=8, markeredgecolor="white", clip_on=False)
         if curve.losses and curve.measured:
             axes.plot(curve.steps, smooth(curve.losses), color=line.colour, alpha=0.35, linewidth=1.4, zorder=3)
@@ -209,14 +241,14 @@ def _draw_all(axes: Any, drawn: Sequence[Line]) -> None:
             ends.append((y[-1], x[-1], line))
     room = 0.06 * (top - lowest or 1.0)
     axes.set_ylim(lowest, top + room)
-    _number_ends(axes, ends, gap=0.085 * (top + room - lowest))
+    number_ends(axes, ends, gap=0.085 * (top + room - lowest))
     if len(drawn) > 1:
-        legend = axes.figure.legend(loc="outside lower left", frameon=False, fontsize=SMALL, labelcolor=INK, ncols=1)
-        for text in legend.get_texts():
+        below = axes.figure.legend(loc="outside lower left", frameon=False, fontsize=SMALL, labelcolor=INK, ncols=1)
+        for text in below.get_texts():
             text.set_parse_math(False)
 
 
-def _number_ends(axes: Any, ends: list[tuple[float, float, Line]], gap: float) -> None:
+def number_ends(axes: Any, ends: list[tuple[float, float, Line]], gap: float) -> None:
     """Each run's number beside the end of its curve; where two end close together the upper one moves up."""
     last: float | None = None
     for y, x, line in sorted(ends, key=lambda end: end[:2]):
@@ -238,7 +270,8 @@ def _number_ends(axes: Any, ends: list[tuple[float, float, Line]], gap: float) -
         )
 
 
-def _legend(line: Line) -> str:
+def legend(line: Line) -> str:
+    """A run's line in the legend."""
     name = line.name if len(line.name) <= LONGEST else line.name[: LONGEST - 2] + " …"
     return f"{line.number}  {name}"
 
@@ -269,6 +302,7 @@ def _draw_floor(axes: Any, floor: float, curves: Sequence[Curve]) -> None:
 
 def _draw(axes: Any, curve: Curve, hint: str) -> None:
     axes.set_xlim(0, max(1, curve.end))
+    axes.set_ylabel(curve.unit)
     if curve.floor is not None:
         _draw_floor(axes, curve.floor, [curve])
     if curve.losses:
@@ -293,10 +327,11 @@ def _draw(axes: Any, curve: Curve, hint: str) -> None:
     axes.set_ylim(min(0.0, lowest) - (room if lowest <= 0.02 * top else 0.0), top + room)
 
 
-def _dress(axes: Any, title: str) -> None:
+def dress(axes: Any, title: str, counted: str) -> None:
+    """Axes as all charts have them; `counted` says what stands on the y-axis."""
     axes.set_title(title, fontsize=LARGE, color=INK, loc="left", pad=8, parse_math=False)
     axes.set_xlabel("step", fontsize=SMALL, color=INK)
-    axes.set_ylabel("loss (nats a token)", fontsize=SMALL, color=INK)
+    axes.set_ylabel(counted, fontsize=SMALL, color=INK)
     axes.tick_params(labelsize=SMALL, colors=GREY, length=0)
     axes.xaxis.get_major_locator().set_params(integer=True, nbins=6)
     axes.yaxis.get_major_locator().set_params(nbins=6)

@@ -6,6 +6,7 @@
     lab.run()                          # as the Run button, and waits
     lab.picture()                      # the last run, to keep in the notebook
     lab.picture(1, 3)                  # two runs of the ledger on one chart
+    lab.picture(measure="accuracy")    # a measure over steps instead of the loss
 
 1. Training happens in a thread, and a stop is an event: which thread a callback runs in differs between kernels.
 2. What a button does, a method of the same name does; an error is raised in code and one line in the panel.
@@ -16,7 +17,7 @@ from __future__ import annotations
 import contextlib
 import json
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +26,7 @@ import ipywidgets as W
 
 from ..catalogue import techniques
 from ..technique import needs_of
-from . import chart, tables
+from . import measures, tables
 from .choosing import Choosing
 from .counting import Counter
 from .ledger import Ledger
@@ -85,7 +86,7 @@ class Lab(Listener):
         )
         self.name, self._displayed, self._clicks = name, False, threading.RLock()
         self._back_to_run = False  # where the focus goes when the run is over; elsewhere somebody may be typing
-        self._counter = Counter(self.session, self._counted)
+        self._counter = Counter(self.session, lambda table: self.watching.count(table))
         self._make()
         self._show_choices()
         for path in recordings:
@@ -154,6 +155,11 @@ class Lab(Listener):
         self.watching.draw()
         return self
 
+    def chart(self, measure: str | Sequence[str] | None) -> Lab:
+        """Draw "loss", a measure or two over steps; None: what suits the runs shown."""
+        self.watching.choose(measure)
+        return self
+
     def show(self, number: int) -> Lab:
         """Show a run of the ledger again: its chart, measures and samples."""
         record = self.session.show(number)
@@ -218,18 +224,17 @@ class Lab(Listener):
         """The run.json that equals the choices, for `llmlab run FILE`; ValueError if a file cannot hold it."""
         return json.dumps(self.session.plan().recipe(), indent=2) + "\n"
 
-    def picture(self, *numbers: int | Run) -> Any:
-        """The last run's chart, or that of several runs or their numbers, as a PNG that a saved notebook keeps."""
+    def picture(self, *numbers: int | Run, measure: str | Sequence[str] | None = None) -> Any:
+        """The last run's chart, or that of several runs or their numbers, as a PNG that a saved notebook keeps.
+
+        `measure`: "loss", a measure or two; unless told, the loss, or the rewards where no loss was measured.
+        """
         from IPython.display import Image
 
-        records = self.session.records
         named = {r.number: r for r in map(self.session.record, numbers)}
-        if len(named) > 1:
-            drawn = chart.lines([named[n] for n in sorted(named)])
-            return Image(data=chart.overlaid(drawn), width=640, alt=chart.describe(drawn))
-        record = next(iter(named.values()), records[-1] if records else None)
-        curve, title = (chart.Curve.of(record), record.title) if record else (chart.Curve(), "")
-        return Image(data=chart.png(curve, title), width=640, alt=curve.describe())
+        records = list(named.values()) or self.session.records[-1:]
+        picture, alt = measures.still(records, measures.view(records, measure))
+        return Image(data=picture, width=640, alt=alt)
 
     # -- the face ----------------------------------------------------------------------------------------------
 
@@ -248,7 +253,8 @@ class Lab(Listener):
         self._stop = button("Stop", "End after the step in hand", lambda: self._try(self._pressed_stop), "stop")
         self._stop.disabled = True
         self._status, self._code = html_part("says"), html_part("source")
-        self.choosing, self.watching = Choosing(self.session, self, self._do), Watching(self.session)
+        self.choosing = Choosing(self.session, self, self._do)
+        self.watching = Watching(self.session, self.chart, self._do)
         self.past = Past(self.session, self, self._replay, self._do)
         self._sources = {"code": "", "run file": ""}  # what is shown of the choices as text
         self._opened = ""
@@ -335,9 +341,6 @@ class Lab(Listener):
         if self._displayed:  # before that, nobody sees it
             self.watching.count(None)
             self._counter.ask(self.session.plan())
-
-    def _counted(self, table: Any) -> None:
-        self.watching.count(table)
 
     def _advice(self) -> str:
         plan = self.session.plan()

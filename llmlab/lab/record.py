@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from ..checkpoint import read_json
 from ..data.memory import IN_MEMORY
 from .samples import Sample
+from .tables import words
 
 if TYPE_CHECKING:
     from ..model import Transformer
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 FORMAT = 1
 KEY, FILE = "llmlab_recording", "recording.json"  # what tells a recording, and its name in a run folder
 NO_HEADLINE = ("step", "loss", "floor", "perplexity")  # told of elsewhere, or by the loss
+REWARDS = ("gold", "score")  # of these two the first that is known tells most of a run without a validation loss
 
 
 @dataclass
@@ -79,10 +81,12 @@ class Record:
 
     @property
     def headline(self) -> str:
-        """One more measure beside the loss, such as "accuracy 0.83", or nothing."""
+        """One more measure beside the loss, such as "accuracy 0.83", or nothing; without a loss the reward, and KL."""
         last = self.evaluations[-1] if self.evaluations else {}
-        found = ((k, v) for k, v in last.items() if k not in NO_HEADLINE and isinstance(v, int | float))
-        return next((f"{name.replace('_', ' ')} {value:.3g}" for name, value in found), "")
+        found = {k: v for k, v in last.items() if k not in NO_HEADLINE and isinstance(v, int | float)}
+        rewards = [name for name in REWARDS if name in found and last.get("loss") is None]
+        told = [*rewards[:1], *(["kl"] if "kl" in found else [])] if rewards else list(found)[:1]
+        return ", ".join(f"{words(name)} {found[name]:.3g}" for name in told)
 
     def row(self) -> dict[str, Any]:
         """Its line in the ledger; losses are of the validation set, None where there are none."""

@@ -50,7 +50,7 @@ def measures(evaluations: Sequence[Mapping[str, Any]]) -> str:
         return ""
     first, last = evaluations[0], evaluations[-1]
     rows = "".join(
-        f"<tr><th scope='row'>{html.escape(name.replace('_', ' '))}</th>"
+        f"<tr><th scope='row'>{html.escape(words(name))}</th>"
         f"<td>{number(first.get(name))}</td><td>{number(value) if last is not first else '…'}</td></tr>"
         for name, value in last.items()
         if name != "step" and isinstance(value, int | float)
@@ -58,6 +58,11 @@ def measures(evaluations: Sequence[Mapping[str, Any]]) -> str:
     then = f"step {last['step']}" if last is not first else "after"
     head = f"<tr><th scope='col'>validation</th><th scope='col'>before</th><th scope='col'>{then}</th></tr>"
     return f'<table class="llmlab-table llmlab-measures"><thead>{head}</thead><tbody>{rows}</tbody></table>'
+
+
+def words(measure: str) -> str:
+    """A measure's name as people write it: "exact match", "KL"."""
+    return "KL" if measure == "kl" else measure.replace("_", " ")
 
 
 def number(value: Any) -> str:

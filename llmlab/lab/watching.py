@@ -4,25 +4,33 @@ from __future__ import annotations
 
 import html
 import time
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from . import chart, tables
-from .parts import box, html_part
+import ipywidgets as W
+
+from . import measures, tables
+from .parts import Quiet, box, html_part, shown
 from .record import Record
 from .session import Session
 
 
 class Watching:
-    """Shows a run, live or over, with those that the session has overlaid.
+    """Shows a run, live or over, with those that the session has overlaid; a menu says what of them is drawn.
 
     1. Pictures follow the run by time, not by step, and drawing takes a tenth of the time at most.
     """
 
-    def __init__(self, session: Session) -> None:
-        self.session = session
+    def __init__(self, session: Session, pick: Callable[[Any], Any], do: Callable[..., None]) -> None:
+        self.session, self._pick, self._do = session, pick, do
+        self._quiet = Quiet()
+        self.wanted: measures.View | None = None  # what somebody chose to see, where the runs have it
+        self.menu = W.Dropdown(options=[("loss", measures.LOSS)], description="Chart", tooltip="What is drawn by step")
+        self.menu.add_class("llmlab-inline").observe(self._picked, names="value")
+        shown(self.menu, False)
         self.title, self.progress, self.chart = html_part("heads"), html_part("bars"), html_part("charts")
         self.share, self.measures, self.samples = html_part("shares"), html_part("measured"), html_part("sampled")
-        self.ui = box("watch", self.progress, self.chart, self.share, self.measures)
+        self.ui = box("watch", self.progress, self.menu, self.chart, self.share, self.measures)
         self._drawn = self._cost = 0.0
 
     def restart(self) -> None:
@@ -37,8 +45,33 @@ class Watching:
         """The chart alone: the overlaid runs and what runs now, or the run shown."""
         s = self.session
         others = [r for r in s.records if r.number in s.overlaid]
-        live = s.last is not None and (s.runs or not others)
-        self.chart.value = chart.chart(s.last if live else None, others, s.training["steps"])
+        last = s.last if s.last is not None and (s.runs or not others) else None
+        self.chart.value = measures.html(
+            last, others, s.training["steps"], self._view([*others, *([last] if last else [])])
+        )
+
+    def choose(self, measure: str | Sequence[str] | None) -> None:
+        """Draw this measure, or these; None: what suits. ValueError if no run of the panel has it."""
+        known = [*self.session.records, *([self.session.last] if self.session.last else [])]
+        self.wanted = None if measure is None else measures.view(known, measure)
+        self.draw()
+
+    def _view(self, records: Sequence[Record]) -> measures.View:
+        """What is drawn of these runs; the menu offers what else could be."""
+        offered = measures.views(records)
+        known = {name for each in offered for name in each}
+        view = self.wanted if self.wanted and known >= set(self.wanted) else measures.first(records)
+        with self._quiet:
+            options = [(measures.label(each), each) for each in [*offered, *([view] if view not in offered else [])]]
+            if tuple(options) != tuple(self.menu.options):
+                self.menu.options = options
+            self.menu.value = view
+            shown(self.menu, len(options) > 1)
+        return view
+
+    def _picked(self, change: Mapping[str, Any]) -> None:
+        if not self._quiet:
+            self._do(self._pick, change["new"])
 
     def count(self, table: Any) -> None:
         """What trains in the run that the choices make; None: being counted."""

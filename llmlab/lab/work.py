@@ -135,7 +135,6 @@ class Work(Progress):
 
 def closing(record: Record) -> str:
     """The measure to tell of first."""
-    last = record.evaluations[-1] if record.evaluations else {}
-    found = {k: v for k, v in last.items() if k != "step" and isinstance(v, int | float)}
-    name = "loss" if "loss" in found else next(iter(found), "")
-    return f"validation {name.replace('_', ' ')} {found[name]:.2f}" if name else "no validation set"
+    loss = record.evaluations[-1].get("loss") if record.evaluations else None
+    told = f"loss {loss:.2f}" if loss is not None else record.headline
+    return f"validation {told}" if told else "no validation set"
