@@ -153,7 +153,8 @@ def check_company(
             raise ValueError(f"{label} {why}")
         if columns is not None and not needs.suits([*columns, *_given(techniques, plugin)]):
             asked = " or ".join("/".join(wanted.split()) for wanted in needs.columns)
-            raise ValueError(f"{label} needs the columns {asked}; this data has {'/'.join(columns)}")
+            said = f"{label} needs the columns {asked}; this data has {'/'.join(columns)}"
+            raise ValueError(said if needs.kind == "objective" else f"{said}: give other data, or leave {label} out")
 
 
 def _given(techniques: Sequence[Any], to: Any) -> Iterator[str]:

@@ -31,20 +31,24 @@ PRINCIPLES = (
     "Think of everyone whom the answer touches, and be fair to them.",
 )
 
+ASK_CRITIQUE = "{conversation}{answer}\nPrinciple: {principle}\nCritique:"
+ASK_REVISION = "{conversation}{answer}\nCritique:{critique}\nRevision:"
+ASK_JUDGEMENT = "{conversation}\n(A){a}\n(B){b}\nPrinciple: {principle}\nBetter:"
+
 
 def critique_prompt(conversation: str, answer: str, principle: str) -> str:
     """The prompt that asks what is wrong with an answer by a principle."""
-    return f"{conversation}{answer}\nPrinciple: {principle}\nCritique:"
+    return ASK_CRITIQUE.format(conversation=conversation, answer=answer, principle=principle)
 
 
 def revision_prompt(conversation: str, answer: str, critique: str) -> str:
     """The prompt that asks for a better answer after a critique."""
-    return f"{conversation}{answer}\nCritique:{critique}\nRevision:"
+    return ASK_REVISION.format(conversation=conversation, answer=answer, critique=critique)
 
 
 def judgement_prompt(conversation: str, a: str, b: str, principle: str) -> str:
     """The prompt that asks which of two answers is better by a principle."""
-    return f"{conversation}\n(A){a}\n(B){b}\nPrinciple: {principle}\nBetter:"
+    return ASK_JUDGEMENT.format(conversation=conversation, a=a, b=b, principle=principle)
 
 
 PRINCIPLE = one(*PRINCIPLES)
