@@ -9,10 +9,11 @@
 
 Without a widget: `plan` is one run as data, `choices` what is offered and chosen, `work` one training run, `record` all
 that was seen of it, `replay` plays that again, `session` holds the runs together. The face, `panel`, is made of
-`choosing`, `watching` and `past`, of `knobs`, `chart`, `tables` and `ledger`; `style.css` is how it looks. `progress`
-is the bar of `run.fit()` in a notebook.
+`choosing`, `watching` and `past`, of `knobs`, `chart`, `measures`, `tables` and `ledger`; `style.css` is how it looks.
+`progress` is the bar of `run.fit()` in a notebook.
 
-`checking` and `exercises/` tell a student whether an exercise is solved; `source` shows a technique's own code.
+`votes` asks people which of two answers is better. `checking` and `exercises/` tell a student whether an exercise is
+solved; `source` shows a technique's own code.
 """
 
 from __future__ import annotations
@@ -25,8 +26,9 @@ if TYPE_CHECKING:
     from .checking import exercise as exercise
     from .panel import Lab as Lab
     from .source import show_source as show_source
+    from .votes import Votes as Votes
 
-_HOMES = {"Lab": "panel", "check": "checking", "exercise": "checking", "show_source": "source"}
+_HOMES = {"Lab": "panel", "check": "checking", "exercise": "checking", "show_source": "source", "Votes": "votes"}
 __all__ = sorted(_HOMES)
 
 
