@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from .losses import IGNORE
 from .seeds import generator
@@ -19,18 +20,22 @@ BUCKET = 16  # batches whose examples are sorted by length together
 class Batch:
     """One step's tensors: `inputs` are the model's keyword arguments, `targets` what the loss compares with.
 
-    Both hold tensors, numbers and text only, for a checkpoint keeps batches that were made and not yet used.
+    Both hold tensors, numbers and text only, for a checkpoint keeps batches that were made and not yet used. `count`
+    is of what the loss is the mean, where that is neither labels nor rows.
     """
 
     inputs: dict[str, Any]
     targets: dict[str, Any] = field(default_factory=dict)
+    count: int = 0
 
     def __getitem__(self, name: str) -> Any:
         return self.targets[name]
 
     @property
     def weight(self) -> int:
-        """What its mean loss stands for when batches are accumulated: its labels, or its rows without labels."""
+        """What its mean loss stands for when batches are accumulated: its `count`, its labels, or else its rows."""
+        if self.count:
+            return self.count
         labels = self.targets.get("labels")
         if isinstance(labels, Tensor):
             return int((labels != IGNORE).sum())
@@ -40,7 +45,7 @@ class Batch:
         def move(d: dict[str, Any]) -> dict[str, Any]:
             return {k: v.to(device) if isinstance(v, Tensor) else v for k, v in d.items()}
 
-        return Batch(move(self.inputs), move(self.targets))
+        return Batch(move(self.inputs), move(self.targets), self.count)
 
 
 class Chunk(list[dict[str, Any]]):
@@ -68,6 +73,12 @@ def pad(rows: Sequence[Sequence[int] | Tensor], value: int = 0, left: bool = Fal
         if len(row):
             line[slice(T - len(row), T) if left else slice(0, len(row))] = torch.as_tensor(row)
     return out
+
+
+def stack_rows(one: Tensor, other: Tensor, fill: int) -> Tensor:
+    """(B, T) above (P, U): (B + P, max(T, U)), filled on the right."""
+    width = max(one.size(1), other.size(1))
+    return torch.cat([F.pad(t.to(one.device), (0, width - t.size(1)), value=fill) for t in (one, other)])
 
 
 class Order:

@@ -32,10 +32,11 @@ class ScalarHead(nn.Module):
         return score
 
     def normalise(self, scores: Tensor) -> None:
-        """Let `standard` have mean 0 and variance 1 on what was scored so, (N,)."""
+        """Let `standard` have mean 0 and variance 1 on what was scored so, (N,); mean 0 alone, if all are equal."""
+        deviation = scores.std(correction=0)
         # new tensors: models that were passed on share the old ones
         self.mean = scores.mean().to(self.mean)
-        self.deviation = scores.std(correction=0).clamp(min=1e-6).to(self.deviation)
+        self.deviation = torch.where(deviation > 1e-6, deviation, 1.0).to(self.deviation)
 
     def standard(self, scores: Tensor) -> Tensor:
         """Scores on the scale that `normalise` set, of any shape."""

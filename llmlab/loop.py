@@ -120,12 +120,19 @@ def _train(run: Run, target: int, show: Progress) -> None:
         show.step(run, metrics)
         if at.step % settings.evaluation_interval == 0 or at.step == target:
             _evaluate(run, show)
+        _take_best(run, target)  # so that the last `after_step` sees the model as it stays
         run.hooks.call("after_step", run=run, step=at.step, metrics=metrics)
         if run.folder and settings.save_every and at.step % settings.save_every == 0 and at.step < target:
             run.save(run.folder)
-    if run.stopped and run.history and run.evaluations[-1]["step"] != at.step:
+    if run.stopped and run.history and run.evaluations and run.evaluations[-1]["step"] != at.step:
         _evaluate(run, show)
-    over = at.step >= target or 0 < settings.patience <= at.worse  # a run that was interrupted may go on as it is
+        _take_best(run, target)
+
+
+def _take_best(run: Run, target: int) -> None:
+    """Put the best weights back, if that is asked for; a run that was interrupted stays, for it may go on as it is."""
+    at, settings = run.position, run.training
+    over = at.step >= target or 0 < settings.patience <= at.worse
     if settings.keep_best and run.best and over:
         with torch.no_grad():
             for name, p in named_parameters(run.model):

@@ -3,12 +3,15 @@
 reward = reward_function("gold")                         # Tinytown's judge
 reward = reward_function("runs/reward-1")                # a model with a reward head: a run folder or a patch
 reward = reward_function(lambda prompts, responses: [-len(text) for text in responses])
-reward(prompts, responses)                               # B texts and the `Responses` to them -> (B,)
+reward(prompts, responses)                               # B texts and the responses to them -> (B,)
+
+Responses are `Responses`, as `run.respond` gives them, or B texts.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from os import PathLike
 from typing import Any
 
 import torch
@@ -20,7 +23,8 @@ from .heads import at_end
 from .model import Transformer
 from .rollout import Responses
 
-Reward = Callable[[Sequence[str], Responses], Tensor]
+Answers = Responses | Sequence[str]
+Reward = Callable[[Sequence[str], Answers], Tensor]
 HEAD = "reward"  # the head's name in `model.heads`
 ROWS = 64  # answers read at a time
 
@@ -31,33 +35,41 @@ def reward_function(by: Any) -> Reward:
     A function is given the prompts and the responses, two lists of B texts, and returns B numbers. ValueError or
     TypeError in one line for anything else; FileNotFoundError for a folder that is not there.
     """
-    if isinstance(by, str):
+    if isinstance(by, str | PathLike):
         if by == "gold":
             return _checked(_gold, "the gold judge")
         from .pretrained import load_model
 
-        by = load_model(by)
+        by = load_model(str(by))
     model = getattr(by, "model", by)
     if isinstance(model, Transformer):
         if HEAD not in model.heads:
             raise ValueError("this model has no reward head: train one first, Run([Reward()], preferences).fit()")
         head: Any = model.heads[HEAD]
-        return lambda prompts, responses: head.standard(score_answers(model, prompts, responses.text))
+        return lambda prompts, responses: head.standard(score_answers(model, prompts, _texts(responses)))
     if not callable(by):
         raise TypeError(f"a reward is a model, a folder, a function or 'gold', not {by!r}")
     return _checked(by, getattr(by, "__name__", type(by).__name__))
 
 
+def _texts(responses: Answers) -> list[str]:
+    return list(responses.text if isinstance(responses, Responses) else responses)
+
+
 def _checked(function: Callable[[list[str], list[str]], Any], name: str) -> Reward:
-    def reward(prompts: Sequence[str], responses: Responses) -> Tensor:
-        given = torch.as_tensor(function(list(prompts), list(responses.text)), dtype=torch.float32)
+    def reward(prompts: Sequence[str], responses: Answers) -> Tensor:
+        found = function(list(prompts), _texts(responses))
+        try:
+            given = torch.as_tensor(found, dtype=torch.float32)
+        except (TypeError, ValueError, RuntimeError):
+            raise TypeError(f"the reward {name} gave {found!r:.60}: it gives a list of one number for each") from None
         if given.shape != (len(responses),):
             raise ValueError(
                 f"the reward {name} gave {tuple(given.shape)} numbers for {len(responses)} responses: it gives one each"
             )
         if not given.isfinite().all():
             raise ValueError(f"the reward {name} gave a number that is not finite: check what it divides by")
-        return given.to(responses.tokens.device)
+        return given.to(responses.tokens.device) if isinstance(responses, Responses) else given
 
     return reward
 
@@ -92,10 +104,12 @@ def answered(model: Transformer, prompts: Sequence[str], responses: Sequence[str
 
 def score_answers(model: Transformer, prompts: Sequence[str], responses: Sequence[str]) -> Tensor:
     """The raw scores of B answers by a model with a reward head, (B,): read at the last real token, the end mark."""
-    found = []
+    order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]) + len(responses[i]))  # so that little is padding
+    found = torch.zeros(len(prompts), device=next(model.parameters()).device)
     with evaluating(model):
-        for i in range(0, len(prompts), ROWS):
-            inputs = answered(model, prompts[i : i + ROWS], responses[i : i + ROWS])
+        for start in range(0, len(order), ROWS):
+            part = order[start : start + ROWS]
+            inputs = answered(model, [prompts[i] for i in part], [responses[i] for i in part])
             scores = model.heads[HEAD](model(**inputs).hidden)  # (B, T)
-            found.append(at_end(scores, inputs["keep"]))
-    return torch.cat(found)
+            found[part] = at_end(scores, inputs["keep"]).to(found)
+    return found

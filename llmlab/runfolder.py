@@ -174,7 +174,7 @@ def save(run: Run, folder: Path) -> Path:
         "weights": dict(named_tensors(run.model)),
         "optimizer": _optimizer_state(run),
         "position": asdict(at),
-        "pending": [{"inputs": b.inputs, "targets": b.targets} for b in run.pending],
+        "pending": [vars(b) for b in run.pending],
         "state": dict(run.state),
         "history": run.history,
         "evaluations": run.evaluations,
@@ -214,7 +214,7 @@ def load(folder: Path, data: Any = None, techniques: Iterable[Any] = ()) -> Run:
         for name, tensor in named_tensors(run.model):
             tensor.copy_(weights[name])
     run.position = Position(**tree["position"])
-    run.pending = deque(Batch(b["inputs"], b["targets"]).to(run.device) for b in tree["pending"])
+    run.pending = deque(Batch(**b).to(run.device) for b in tree["pending"])
     for name, kept in tree["state"].items():
         run.state[name].update(kept)
     run.history, run.evaluations, run.best = tree["history"], tree["evaluations"], tree["best"]

@@ -36,10 +36,12 @@ class Augment:
     def _noisy(self, tok: Any, examples: Chunk, made: Iterator[Batch]) -> Iterator[Batch]:
         words = (~tok.special).nonzero().flatten()
         for batch in made:
-            name, labels = "source" if "source" in batch.inputs else "tokens", batch["labels"]  # (B, T)
-            read = batch.inputs[name].clone()
-            if len(read) != len(examples):
-                raise ValueError("Augment.batches: the objective makes no row from each example: leave Augment out")
+            name = "source" if "source" in batch.inputs else "tokens"
+            read, labels = batch.inputs[name].clone(), batch.targets.get("labels")  # (B, T)
+            if len(read) != len(examples) or labels is None:
+                raise ValueError(
+                    "Augment.batches: the objective makes no row of labels from each example: leave Augment out"
+                )
             may = ~tok.special[read]  # what pads is special, too
             if name == "tokens":
                 may &= labels == IGNORE  # nothing is predicted from here, so it is in the prompt

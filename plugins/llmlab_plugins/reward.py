@@ -6,13 +6,13 @@ r is a number read at the end mark of prompt and answer. All pairs of a prompt a
 its answers is read once, however many pairs it is in. `preference`, if the data has it, is a soft label: how sure it is
 that the answer called chosen is the better one.
 
-1. Once training is over, scores are shifted and divided so that `references` of the chosen answers have mean 0 and
-   variance 1; the loss and the measures use them as they are.
+1. Once training is over, scores are shifted and divided so that the preferred answers to `references` prompts have mean
+   0 and variance 1; the loss and the measures use them as they are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -21,7 +21,7 @@ from torch import Tensor
 from llmlab.batch import Batch, Chunk
 from llmlab.heads import ScalarHead, at_end
 from llmlab.losses import preference_loss
-from llmlab.rewards import HEAD, answered, score_answers
+from llmlab.rewards import HEAD, answered, reward_function, score_answers
 from llmlab.technique import hookimpl, knob, technique
 
 
@@ -37,7 +37,8 @@ class Prompts(list[dict[str, Any]]):
 class Reward:
     """Reward model: learn from which of two answers people chose."""
 
-    references: int = knob(64, "Chosen answers that end up with mean score 0 and variance 1.", low=2, high=4096)
+    references: int = knob(64, "Prompts whose preferred answers end up with mean 0 and variance 1.", low=2, high=4096)
+    measured: int = knob(64, "Prompts on whose pairs an evaluation measures.", low=1, high=100_000)
 
     @hookimpl
     def adapt_model(self, model: Any) -> None:
@@ -52,17 +53,9 @@ class Reward:
         rows = yield
         found: dict[Any, dict[str, Any]] = {}
         for i, row in enumerate(rows):
-            where = f"Reward.examples: row {i} of the {split} split"
-            if not all(isinstance(row.get(name), str) for name in ("prompt", "chosen", "rejected")):
-                raise ValueError(f"{where} is no pair: prompt, chosen and rejected must be text")
-            preference = float(row.get("preference", 1.0))
-            if not 0 <= preference <= 1:
-                raise ValueError(f"{where} has preference {preference}: it is a share, 0 to 1")
-            if row["chosen"] == row["rejected"]:
-                raise ValueError(f"{where} has two equal answers, from which there is nothing to learn: take it out")
-            one = found.setdefault(
-                (row.get("group"), row["prompt"]), {"prompt": row["prompt"], "answers": [], "pairs": []}
-            )
+            preference = _checked(row, f"Reward.examples: row {i} of the {split} split")
+            empty: dict[str, Any] = {"prompt": row["prompt"], "answers": [], "pairs": []}
+            one = found.setdefault((row.get("group"), row["prompt"]), empty)
             for answer in (row["chosen"], row["rejected"]):
                 if answer not in one["answers"]:
                     one["answers"].append(answer)
@@ -72,50 +65,88 @@ class Reward:
 
     @hookimpl
     def batches(self, run: Any, examples: Chunk) -> Iterator[Batch]:
-        prompts: list[str] = []
-        responses: list[str] = []
-        better, worse, preference, weight = [], [], [], []
-        for row in examples:
-            for b, w, p in row["pairs"]:
-                better.append(len(responses) + b)
-                worse.append(len(responses) + w)
-                preference.append(p)
-                weight.append(1 / len(row["pairs"]) / len(examples))
-            prompts += [row["prompt"]] * len(row["answers"])
-            responses += row["answers"]
-        inputs = answered(run.model, prompts, responses)
-        targets = {"better": torch.tensor(better), "worse": torch.tensor(worse), "keep": inputs["keep"]}
-        yield Batch(inputs, targets | {"preference": torch.tensor(preference), "weight": torch.tensor(weight)})
+        pairs, weight = _pairs(examples), [1 / len(row["pairs"]) for row in examples for _ in row["pairs"]]
+        inputs = answered(run.model, *_texts(examples))
+        targets = dict(zip(("better", "worse", "preference"), map(torch.tensor, zip(*pairs, strict=True)), strict=True))
+        targets |= {"keep": inputs["keep"], "weight": torch.tensor(weight) / len(examples)}
+        yield Batch(inputs, targets, count=len(examples))
 
     @hookimpl
     def compute_loss(self, model: Any, batch: Batch, output: Any) -> dict[str, Tensor]:
         scores = at_end(model.heads[HEAD](output.hidden), batch["keep"])  # (B,)
-        better, worse, weight = scores[batch["better"]], scores[batch["worse"]], batch["weight"]  # (N,)
-        right = (better > worse).float() * (batch["preference"] > 0.5) + (better < worse) * (batch["preference"] < 0.5)
-        counted = weight * (batch["preference"] != 0.5)
-        return {
-            "loss": (preference_loss(better, worse, batch["preference"]) * weight).sum(),
-            "accuracy": (right * counted).sum() / counted.sum().clamp(min=1e-9),
-        }
+        better, worse, p, weight = scores[batch["better"]], scores[batch["worse"]], batch["preference"], batch["weight"]
+        loss = (preference_loss(better, worse, p) * weight).sum()  # of (N,)
+        return {"loss": loss, "accuracy": accuracy((better - worse).detach(), p, weight)}
 
     @hookimpl
     def evaluate(self, run: Any, split: str) -> dict[str, float]:
-        """How often the chosen answer scores higher, and how far off the probabilities σ(Δ) of that are."""
-        margins, labels = [], []
-        for row in run.rows(split)[: self.references]:
-            scores = score_answers(run.model, [row["prompt"]] * len(row["answers"]), row["answers"])
-            for b, w, p in row["pairs"]:
-                margins.append(scores[b] - scores[w])
-                labels.append(p)
-        p, wanted = torch.stack(margins).sigmoid().cpu(), torch.tensor(labels)
-        return {"margin": float(torch.stack(margins).mean()), "calibration_error": calibration_error(p, wanted)}
+        """How often, and by how much, the preferred answer scores higher, and how far off σ of that margin is."""
+        rows = run.rows(split)[: self.measured]
+        scores = score_answers(run.model, *_texts(rows)).cpu()
+        better, worse, p = map(torch.tensor, zip(*_pairs(rows), strict=True))
+        margin, weight = scores[better] - scores[worse], torch.ones_like(p)
+        return {
+            "accuracy": float(accuracy(margin, p, weight)),
+            "margin": float((margin * (2 * p - 1)).mean()),
+            "calibration_error": calibration_error(margin.sigmoid(), p),
+        }
 
-    @hookimpl
+    @hookimpl(trylast=True)  # another onlooker may end the run
     def after_step(self, run: Any, step: int) -> None:
         if step == run.target or run.stopped:
             rows = run.rows("train")[: self.references]
-            best = [row["answers"][max(row["pairs"], key=lambda pair: pair[2])[0]] for row in rows]
+            best = [row["answers"][_preferred(row)] for row in rows]
             run.model.heads[HEAD].normalise(score_answers(run.model, [row["prompt"] for row in rows], best))
+
+    @hookimpl
+    def score(self, run: Any, prompts: Sequence[str], responses: Any) -> Tensor:
+        return reward_function(run.model)(prompts, responses)
+
+
+def _checked(row: dict[str, Any], where: str) -> float:
+    """How sure a row is of its choice; ValueError if it is no pair."""
+    if not all(isinstance(row.get(name), str) for name in ("prompt", "chosen", "rejected")):
+        raise ValueError(f"{where} is no pair: prompt, chosen and rejected must be text")
+    if row["chosen"] == row["rejected"]:
+        raise ValueError(f"{where} has two equal answers, from which there is nothing to learn: take it out")
+    given = row.get("preference")
+    try:
+        preference = 1.0 if given is None else float(given)
+    except (TypeError, ValueError):
+        preference = -1.0
+    if not 0 <= preference <= 1:
+        raise ValueError(f"{where} has preference {given!r}: it is how sure the choice is, a number from 0 to 1")
+    return preference
+
+
+def _texts(rows: Sequence[dict[str, Any]]) -> tuple[list[str], list[str]]:
+    """The answers to all prompts, in a row, and before them their prompts."""
+    answers = [answer for row in rows for answer in row["answers"]]
+    return [row["prompt"] for row in rows for _ in row["answers"]], answers
+
+
+def _pairs(rows: Sequence[dict[str, Any]]) -> list[tuple[int, int, float]]:
+    """The pairs of all prompts, by the places of their answers among `_texts`."""
+    found, before = [], 0
+    for row in rows:
+        found += [(before + b, before + w, p) for b, w, p in row["pairs"]]
+        before += len(row["answers"])
+    return found
+
+
+def _preferred(row: dict[str, Any]) -> int:
+    """The place of the answer that was preferred most often, and most surely."""
+    won = [0.0] * len(row["answers"])
+    for b, w, p in row["pairs"]:
+        won[b], won[w] = won[b] + p, won[w] + 1 - p
+    return won.index(max(won))
+
+
+def accuracy(margin: Tensor, preference: Tensor, weight: Tensor) -> Tensor:
+    """The share of pairs in which the preferred answer scores higher, all (N,) -> (); ties (0.5) do not count."""
+    counted = weight * (preference != 0.5)
+    right = (margin * (preference - 0.5) > 0) * counted
+    return right.sum() / counted.sum() if counted.any() else right.new_tensor(0.5)
 
 
 def calibration_error(p: Tensor, wanted: Tensor, bins: int = 10) -> float:

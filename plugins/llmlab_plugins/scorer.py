@@ -7,6 +7,7 @@ Run([PPO(), Scorer(lambda prompts, responses: [-len(text) for text in responses]
 from __future__ import annotations
 
 from collections.abc import Sequence
+from os import PathLike
 from typing import Any
 
 from torch import Tensor
@@ -32,6 +33,7 @@ class Scorer:
     scale: float = knob(1.0, "What its numbers are multiplied by.", low=-1000.0, high=1000.0)
 
     def __post_init__(self) -> None:
+        self.by = str(self.by) if isinstance(self.by, PathLike) else self.by  # a run file holds text
         self._reward: Reward | None = None
 
     @hookimpl

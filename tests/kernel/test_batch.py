@@ -32,6 +32,8 @@ def test_the_weight_of_a_batch():
     assert Batch({"tokens": torch.zeros(3, 2)}, {"labels": labels}).weight == 2
     assert Batch({"tokens": torch.zeros(3, 2), "beta": 0.1}, {"rewards": torch.zeros(3)}).weight == 3
     assert Batch({"beta": 0.1}).weight == 1
+    counted = Batch({"tokens": torch.zeros(3, 2)}, {"labels": labels}, count=7)
+    assert counted.weight == counted.to("cpu").weight == 7
     moved = Batch({"tokens": torch.zeros(3, 2), "beta": 0.1}, {"labels": labels}).to("meta")
     assert moved.inputs["tokens"].device.type == moved["labels"].device.type == "meta"
     assert moved.inputs["beta"] == 0.1

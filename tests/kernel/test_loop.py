@@ -347,3 +347,27 @@ def test_a_chunk_says_whether_it_is_trained_on(texts, tiny):
     seen.clear()
     run.fit()
     assert sum(seen) == 3 and not all(seen)
+
+
+def test_a_stop_of_a_run_that_measures_nothing(texts, tiny):
+    class Stopper:
+        @hookimpl
+        def after_step(self, run, step):
+            run.stop()
+
+    run = clm({"train": texts["train"]}, tiny, Stopper()).fit()
+    assert run.steps == 1 and not run.evaluations
+
+
+def test_the_last_after_step_sees_the_weights_that_are_kept(texts, tiny):
+    seen = {}
+
+    class Looks:
+        @hookimpl
+        def after_step(self, run, step):
+            seen[step] = run.model.head.output.weight.detach().clone()
+
+    training = Training(steps=4, batch_size=4, evaluate_every=1, keep_best=True, learning_rate=1.0, clip=0)
+    run = Run([CLM(window=16), Looks()], texts, config=tiny, training=training).fit()
+    assert run.best["step"] < 4, "the last was the best, so this tests nothing"
+    assert torch.equal(seen[4], run.model.head.output.weight) and not torch.equal(seen[3], seen[4])
