@@ -96,12 +96,11 @@ def _title(records: Sequence[Record]) -> str:
 def describe(drawn: Sequence[Line], what: View) -> str:
     """The picture in words, for those who cannot see it."""
     names = [*what, *_below(drawn, what)]
+    of = label(what)[0].upper() + label(what)[1:]
+    told = [f"{of} by step: {_told(line.curve, names)}." for line in drawn]
     if len(drawn) == 1:
-        return f"{label(what).capitalize()} by step: {_told(drawn[0].curve, names)}."
-    return " ".join(
-        f"Run {line.number}, {line.name}. {label(what).capitalize()} by step: {_told(line.curve, names)}."
-        for line in drawn
-    )
+        return told[0]
+    return " ".join(f"Run {line.number}, {line.name}. {words}" for line, words in zip(drawn, told, strict=True))
 
 
 def _told(curve: Curve, names: Sequence[str]) -> str:

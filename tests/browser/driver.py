@@ -29,6 +29,7 @@ import nbformat
 ROOT = Path(__file__).resolve().parents[2]
 VIEWPORT = {"width": 1280, "height": 900}
 TALL = 2400
+PANEL = "llmlab-lab:not(.llmlab-votes)"  # a panel that trains
 FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-sync"]
 # windowing takes cells that are out of sight off the page; news and updates would cover the buttons
 SETTINGS = {
@@ -129,10 +130,10 @@ class Lesson:
         if answer["status"] != "ok":
             raise RuntimeError(f"{answer['ename']}: {answer['evalue']}")
 
-    def panel(self, css: str = "llmlab-lab") -> Panel:
+    def panel(self, css: str = PANEL) -> Panel:
         return Panel(self.page, css)
 
-    def panels(self, css: str = "llmlab-lab") -> list[Panel]:
+    def panels(self, css: str = PANEL) -> list[Panel]:
         """Every panel on the page."""
         return [Panel(self.page, css, i) for i in range(self.page.locator(f".{css}").count())]
 

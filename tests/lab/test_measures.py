@@ -64,6 +64,8 @@ def test_what_is_picked_stays_where_a_run_has_it(trained: Lab) -> None:
         assert trained.watching.menu.label == "length"
         trained.chart(("length", "kl"))
         assert trained.watching.menu.label == "length and KL" and "; KL from" in alt(trained)
+        trained.chart("kl")
+        assert alt(trained).startswith('"KL by step: KL from')
         trained.chart("loss")
         assert alt(trained).startswith('"Loss by step')
     finally:
