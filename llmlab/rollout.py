@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from .batch import pad
-from .losses import IGNORE, mean_over
+from .batch import pad, stack_rows
+from .losses import IGNORE, kl_estimates, mean_over
 
 if TYPE_CHECKING:
     from .model import Transformer
@@ -39,11 +39,22 @@ class Rollout:
     inputs: dict[str, Tensor]
     responses: Responses
     labels: Tensor
+    ended: Tensor  # (B,), which answers came to their end mark
 
     @property
     def mask(self) -> Tensor:
         """(B, T), True where `labels` and the log-probabilities are those of a response's token."""
         return self.labels != IGNORE
+
+    def part(
+        self, rows: Tensor, below: tuple[dict[str, Tensor], Tensor] | None = None
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        """Inputs and labels of some rows; `below` them come those of other texts, as `lined_up` gives them."""
+        inputs, labels = {name: t[rows] for name, t in self.inputs.items()}, self.labels[rows]
+        if below is None:
+            return inputs, labels
+        inputs = {name: stack_rows(t, below[0][name], 0) for name, t in inputs.items()}  # what 0 fills has no label
+        return inputs, stack_rows(labels, below[1], IGNORE)
 
 
 def rollout(model: Transformer, prompts: Sequence[list[int]], **settings: Any) -> Rollout:
@@ -56,8 +67,10 @@ def rollout(model: Transformer, prompts: Sequence[list[int]], **settings: Any) -
     responses = respond(model, prompts, **({"temperature": 1.0} | settings))
     answers = [t[m].tolist() for t, m in zip(responses.tokens, responses.mask, strict=True)]
     inputs, labels = lined_up(model, prompts, answers)
-    device = responses.tokens.device
-    return Rollout({k: v.to(device) for k, v in inputs.items()}, responses, labels.to(device))
+    device, tok = responses.tokens.device, model.tokenizer
+    assert tok is not None  # `respond` has refused a model without one
+    ended = ((responses.tokens == tok.eos) & responses.mask).any(1)
+    return Rollout({k: v.to(device) for k, v in inputs.items()}, responses, labels.to(device), ended)
 
 
 def lined_up(
@@ -83,6 +96,15 @@ def token_rewards(score: Tensor, kl: Tensor, mask: Tensor, beta: float) -> Tenso
     rewards = -beta * kl * mask
     last = mask.size(1) - 1 - mask.flip(1).int().argmax(1)  # argmax: the first True from behind
     return rewards.scatter_add(1, last[:, None], score[:, None].to(rewards))
+
+
+def kl_of_answers(logp: Tensor, reference: Tensor, mask: Tensor) -> dict[str, Tensor]:
+    """Of each answer, (B,): its distance from the reference in nats, by `losses.kl_estimates`, and its `length`.
+
+    All are (B, T). "kl" is k1 summed over the answer's tokens, "k2" and "k3" are the others.
+    """
+    estimates = zip(("kl", "k2", "k3"), kl_estimates(logp, reference), strict=True)
+    return {name: (k * mask).sum(1) for name, k in estimates} | {"length": mask.sum(1).float()}
 
 
 def advantages_of(

@@ -13,25 +13,27 @@ prompts is one rollout, and gives `epochs` passes of minibatches. The reference 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
+from itertools import chain, cycle
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from llmlab.batch import Batch, Chunk
-from llmlab.data.memory import as_corpus
+from llmlab.data import corpus
 from llmlab.data.pairs import as_pair
 from llmlab.generate import as_prompt
 from llmlab.heads import ScalarHead
-from llmlab.losses import IGNORE, clipped_policy_loss, clipped_value_loss, kl_estimates, mean_over
+from llmlab.losses import IGNORE, clipped_policy_loss, clipped_value_loss, mean_over
 from llmlab.precision import computing
 from llmlab.rewards import reward_function
-from llmlab.rollout import Rollout, advantages_of, lined_up, rollout, token_rewards, whiten
+from llmlab.rollout import Rollout, advantages_of, kl_of_answers, lined_up, rollout, token_rewards, whiten
 from llmlab.surgery import snapshot, swapped
 from llmlab.technique import hookimpl, knob, technique
 
 VALUE = "value"
+read_once = lru_cache(maxsize=4)(corpus)
 TOLD = ("score", "kl", "k2", "k3", "length")  # of each answer; the steps on it tell their means
 
 
@@ -98,18 +100,18 @@ class PPO:
         orders = [torch.randperm(B, generator=draw).tensor_split(parts) for _ in range(self.epochs)]
         texts = [self._pretraining(run, draw, len(rows)) if self.ptx else None for rows in orders[0]]
         found = self._as_trained(run, rolled, orders[0], texts)
-        reference = self._reference(run, rolled)
+        reference = self._logp(run, rolled, reference=True)
         beta = state.get("beta", self.beta)
         rewards = token_rewards(score, found["logp"] - reference, mask, beta)
         if self.whiten_rewards:
             rewards = whiten(rewards, mask, shift_mean=False)
         advantages = advantages_of(rewards, found["values"], mask, self.discount, self.smoothing)
         found |= {"returns": (advantages + found["values"]) * mask, "advantages": whiten(advantages, mask)}
-        found |= {"score": score, **_distance(found["logp"], reference, mask)}
-        for order in orders:
-            for rows, text in zip(order, texts, strict=True):
-                inputs, targets = _join(run, rolled, rows, text)
-                yield Batch(inputs, targets | {name: tensor[rows] for name, tensor in found.items()} | {"beta": beta})
+        found |= {"score": score, **kl_of_answers(found["logp"], reference, mask)}
+        for rows, text in zip(chain(*orders), cycle(texts), strict=False):
+            inputs, labels = rolled.part(rows, text)
+            kept = {name: tensor[rows] for name, tensor in found.items()}
+            yield Batch(inputs, kept | {"labels": labels, "beta": beta})
         if examples.training and self.target:
             error = min(0.2, max(-0.2, float(found["kl"].mean()) / self.target - 1))
             state["beta"] = beta * (1 + error * B / self.horizon)
@@ -119,20 +121,12 @@ class PPO:
         asked = [row["tokens"] for row in rows]
         rolled = rollout(run.model, asked, max_new_tokens=self.longest, temperature=self.temperature, draws=draws)
         score = run.score([row["prompt"] for row in rows], rolled.responses)
-        return rolled, torch.where(self._ended(run, rolled), score, self.no_end)
+        return rolled, torch.where(rolled.ended, score, self.no_end)
 
-    def _ended(self, run: Any, rolled: Rollout) -> Tensor:
-        """Which answers came to their end, (B,)."""
-        return ((rolled.responses.tokens == run.tokenizer.eos) & rolled.responses.mask).any(1)
-
-    def _reference(self, run: Any, rolled: Rollout) -> Tensor:
-        """log π_ref of each token of the answers, (B, T): by the model as it was before the first step."""
-        with swapped(run.model, run.state[self].get("reference", {})):
-            return self._logp(run, rolled)
-
-    def _logp(self, run: Any, rolled: Rollout) -> Tensor:
-        """log π of each token of the answers, (B, T)."""
-        with computing(run.model, run.training.precision):
+    def _logp(self, run: Any, rolled: Rollout, reference: bool = False) -> Tensor:
+        """log π of each token of the answers, (B, T), or log π_ref, by the model as it was before the first step."""
+        was = run.state[self].get("reference", {}) if reference else {}
+        with swapped(run.model, was), computing(run.model, run.training.precision):
             found: Tensor = run.model.logprobs(run.model(**rolled.inputs), rolled.labels, self.temperature)
         return found
 
@@ -140,9 +134,9 @@ class PPO:
         """log π and V (B, T) as the first pass will compute them, minibatch for minibatch: its first ratio is 1."""
         found = {name: torch.zeros_like(rolled.labels, dtype=torch.float32) for name in ("logp", "values")}
         for rows, text in zip(order, texts, strict=True):
-            inputs, targets = _join(run, rolled, rows, text)
+            inputs, labels = rolled.part(rows, text)
             with computing(run.model, run.training.precision):
-                both = self._read(run.model, run.model(**inputs), targets["labels"])
+                both = self._read(run.model, run.model(**inputs), labels)
             for name, tensor in zip(found, both, strict=True):
                 found[name][rows] = tensor[: len(rows), : rolled.labels.size(1)].float()
         return found
@@ -152,14 +146,14 @@ class PPO:
         values = model.heads[VALUE](output.hidden) * (labels != IGNORE)
         return model.logprobs(output, labels, self.temperature), values
 
-    def _pretraining(self, run: Any, draw: torch.Generator, count: int) -> tuple[list[list[int]], list[list[int]]]:
-        """`count` texts to go on learning from, drawn anew: what is given of each, and what follows."""
-        rows, room, asked, told = as_corpus(self.ptx_data)["train"], run.model.room // 2, [], []
-        for i in torch.randint(len(rows), (count,), generator=draw).tolist():
-            prompt, response = ("", rows[i]["text"]) if "text" in rows[i] else as_pair(rows[i])
-            asked.append(as_prompt(run.model, prompt)[-room:])
-            told.append([*run.tokenizer.encode(response), run.tokenizer.eos][:room])
-        return asked, told
+    def _pretraining(self, run: Any, draw: torch.Generator, count: int) -> tuple[dict[str, Tensor], Tensor]:
+        """What the model reads of `count` texts, drawn anew, and the labels to it."""
+        rows, room = read_once(self.ptx_data)["train"], run.model.room // 2
+        drawn = [rows[i] for i in torch.randint(len(rows), (count,), generator=draw).tolist()]
+        pairs = [("", row["text"]) if "text" in row else as_pair(row) for row in drawn]
+        asked = [as_prompt(run.model, prompt)[-room:] for prompt, _ in pairs]
+        told = [[*ids, run.tokenizer.eos][:room] for ids in run.tokenizer.encode_all([text for _, text in pairs])]
+        return lined_up(run.model, asked, told)
 
     @hookimpl
     def compute_loss(self, model: Any, batch: Batch, output: Any) -> dict[str, Tensor]:
@@ -187,33 +181,8 @@ class PPO:
     def evaluate(self, run: Any, split: str) -> dict[str, float]:
         rows = run.rows(split)[: self.answers]
         rolled, score = self._write(run, rows, [run.generator("answers", split, i) for i in range(len(rows))])
-        found = {"score": score}
+        found = {"score": score, "ended": rolled.ended.float()}
         if self.gold is not None:
             found["gold"] = reward_function(self.gold)([row["prompt"] for row in rows], rolled.responses)
-        found |= _distance(self._logp(run, rolled), self._reference(run, rolled), rolled.mask)
-        found["ended"] = self._ended(run, rolled).float()
+        found |= kl_of_answers(self._logp(run, rolled), self._logp(run, rolled, reference=True), rolled.mask)
         return {name: float(values.mean()) for name, values in found.items()}
-
-
-def _distance(logp: Tensor, reference: Tensor, mask: Tensor) -> dict[str, Tensor]:
-    """Of each answer, (B,): Schulman's estimates of its KL from the reference, in nats, and its length in tokens."""
-    told = {n: (k * mask).sum(1) for n, k in zip(("kl", "k2", "k3"), kl_estimates(logp, reference), strict=True)}
-    return told | {"length": mask.sum(1).float()}
-
-
-def _join(run: Any, rolled: Rollout, rows: Tensor, text: Any) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """What the model reads of some rows of the rollout and, below them, of pretraining texts; and the labels to it."""
-    inputs = {name: tensor[rows] for name, tensor in rolled.inputs.items()}
-    labels = rolled.labels[rows]
-    if text is None:
-        return inputs, {"labels": labels}
-    more, more_labels = lined_up(run.model, *text)
-    fill = {"tokens": run.tokenizer.pad, "source": run.tokenizer.pad, "source_keep": False}
-    inputs = {name: _below(tensor, more[name].to(tensor.device), fill[name]) for name, tensor in inputs.items()}
-    return inputs, {"labels": _below(labels, more_labels.to(labels.device), IGNORE)}
-
-
-def _below(one: Tensor, other: Tensor, fill: int) -> Tensor:
-    """(B, T) above (P, U): (B + P, max(T, U)), filled on the right."""
-    width = max(one.size(1), other.size(1))
-    return torch.cat([F.pad(t, (0, width - t.size(1)), value=fill) for t in (one, other)])
