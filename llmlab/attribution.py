@@ -1,0 +1,76 @@
+"""Which tokens a decision leans on: input x gradient, and integrated gradients (Sundararajan et al. 2017).
+
+    input x gradient_t      = (x_t - x'_t) · ∂F(x)/∂x_t
+    integrated gradients_t  = (x_t - x'_t) · (1/n) Σ_k ∂F(x' + (k - ½)/n (x - x'))/∂x_t,    k = 1 … n
+
+x are the embeddings (T, D) of the tokens and x' a baseline, here zero for every token; F is one number, such as the
+logit of the answer. Completeness: integrated gradients add up to F(x) - F(x'), but for the error of a finite n.
+
+1. The sum is taken by the midpoint rule.
+2. Positions are no part of the input: what rotary or learnt positions add is the same for x and x'.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from .model import Transformer
+
+Score = Callable[[Tensor], Tensor]  # logits after the last token (B, V) -> one number a row (B,)
+
+
+def integrated_gradients(model: Transformer, tokens: Tensor, score: Score, steps: int = 64) -> Tensor:
+    """Integrated gradients of `score` by each token: (T,) ids -> (T,), in the units of the score.
+
+    A text of T tokens takes `steps` passes, a batch of them at once. ValueError for an encoder-decoder, which reads
+    two texts.
+    """
+    share = (torch.arange(steps, device=tokens.device) + 0.5) / steps
+    x, gradients = _gradients(model, tokens, score, share)
+    return (x * gradients.mean(0)).sum(-1)
+
+
+def input_x_gradient(model: Transformer, tokens: Tensor, score: Score) -> Tensor:
+    """Embedding times gradient of `score`, summed over the width: (T,) ids -> (T,)."""
+    x, gradients = _gradients(model, tokens, score, torch.ones(1, device=tokens.device))
+    return (x * gradients[0]).sum(-1)
+
+
+def score_at(model: Transformer, tokens: Tensor, score: Score, share: float = 1.0) -> float:
+    """F at `share` of the way from the baseline, 0, to the text, 1."""
+    with torch.no_grad():
+        return float(_score(model, tokens, score, _embed(model, tokens) * share)[0])
+
+
+def _gradients(model: Transformer, tokens: Tensor, score: Score, shares: Tensor) -> tuple[Tensor, Tensor]:
+    """The embeddings x (T, D), and ∂F/∂x at each of n shares of them: (n, T, D)."""
+    x = _embed(model, tokens)
+    points = (shares.to(x.dtype)[:, None, None] * x).requires_grad_()  # (n, T, D)
+    with torch.enable_grad():
+        (gradients,) = torch.autograd.grad(_score(model, tokens, score, points).sum(), points)
+    return x, gradients
+
+
+def _embed(model: Transformer, tokens: Tensor) -> Tensor:
+    stack = model.decoder if model.encoder is None else model.encoder if model.decoder is None else None
+    if stack is None:
+        raise ValueError("attributions are for a decoder or an encoder, which read one text; this model reads two")
+    return stack.embeddings.token(tokens).detach()
+
+
+def _score(model: Transformer, tokens: Tensor, score: Score, points: Tensor) -> Tensor:
+    """F with the embeddings of the tokens (T,) replaced by each of n points (n, T, D): (n,)."""
+    stack = model.decoder or model.encoder
+    assert stack is not None
+    was, points = model.training, points.view(-1, *points.shape[-2:])
+    model.eval()
+    handle = stack.embeddings.token.register_forward_hook(lambda *_: points)
+    try:
+        output = model(tokens.expand(len(points), -1))
+        return score(model.logits(output._replace(hidden=output.hidden[:, -1])))
+    finally:
+        handle.remove()
+        model.train(was)
