@@ -4,6 +4,7 @@ runs/x/run.json                techniques, data, training, seed: a few lines to 
        model.safetensors       all weights under their plain names; with config.json and tokenizer.json
        checkpoint.safetensors  weights, optimiser, place in the data, batches made and not yet used
        history.jsonl           one line a step
+       MODEL_CARD.md           what it was made from and how it was measured, for people; see `card.py`
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ import torch
 
 from . import __version__
 from .batch import Batch
+from .card import FILE as CARD
+from .card import model_card
 from .catalogue import make
 from .checkpoint import load_tree, read_json, save_tree, write_atomic
 from .data import Corpus, corpus
@@ -184,6 +187,8 @@ def save(run: Run, folder: Path) -> Path:
     save_model(run.model, folder)
     write_atomic(folder / "history.jsonl", "".join(json.dumps(row) + "\n" for row in run.history))
     write_atomic(folder / "run.json", json.dumps(recipe(run) | {"results": run.metrics}, indent=2) + "\n")
+    card = folder / CARD
+    write_atomic(card, model_card(run, card.read_text("utf-8", errors="replace") if card.is_file() else ""))
     run.folder = folder
     run.model.source = str(folder)
     return folder
