@@ -1,9 +1,9 @@
 """How many comparisons a reward model needs, and what wrong ones cost: python -m benchmarks.reward [--fresh].
 
-The same model, steps and batches for all, so that fewer prompts are read more often; the held-out pairs are the same, too.
-The result is what lesson 51 reads, course/measurements/51_reward.json; what it holds is not measured again.
+The same model, steps, batches and held-out pairs for all, so that fewer prompts are read more often. The result is what
+lesson 51 reads, course/measurements/51_reward.json; what it holds is not measured again.
 
-1. A wrong comparison is a pair turned round by chance, each on its own: two of a prompt's six may contradict each other.
+1. A wrong comparison is a pair turned round by chance, each on its own: a prompt's six may contradict one another.
 """
 
 from __future__ import annotations
