@@ -74,7 +74,7 @@ class Constitution:
         written: dict[str, Any] = state.setdefault("written", {})
         if split not in written:
             with swapped(run.model, state.get("start", {})):  # before it learnt from its own words
-                make = self._revised if self.stage == "revise" else self._judged
+                make = self.revise if self.stage == "revise" else self.prefer
                 written[split] = make(run.model, [row["prompt"] for row in given], (run.seed, "constitution", split))
         return written[split]
 
@@ -86,7 +86,7 @@ class Constitution:
                     f"{type(t).__name__} does not learn: choose another stage, or leave Constitution out"
                 )
 
-    def _revised(self, model: Any, prompts: list[str], key: tuple[Any, ...]) -> list[dict[str, Any]]:
+    def revise(self, model: Any, prompts: Sequence[str], key: tuple[Any, ...] = (0,)) -> list[dict[str, Any]]:
         """A row for each prompt: its `answer`, and of each round the principle, the critique and the revision."""
         answers = self.write(model, prompts, (*key, "answer"))[0]
         rows: list[dict[str, Any]] = [
@@ -107,7 +107,7 @@ class Constitution:
                 row["revisions"].append(row["response"])
         return [row for row in rows if row["response"].strip()]
 
-    def _judged(self, model: Any, prompts: list[str], key: tuple[Any, ...]) -> list[dict[str, Any]]:
+    def prefer(self, model: Any, prompts: Sequence[str], key: tuple[Any, ...] = (0,)) -> list[dict[str, Any]]:
         """A row for each prompt to which the model wrote two different answers; `orders` is what each order said."""
         one, other = (self.write(model, prompts, (*key, name))[0] for name in ("one", "other"))
         principles = self.draw(len(prompts), (*key, "judgement"))

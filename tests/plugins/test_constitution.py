@@ -225,7 +225,7 @@ def test_a_split_that_is_asked_for_later_is_written_by_the_model_as_it_was(gpt):
     before = written(early, "test")
     late.fit(progress=False)
     assert written(late, "test") == before
-    now = Constitution(longest=20)._revised(late.model, [row["prompt"] for row in DATA["test"]], (3, "other"))
+    now = Constitution(longest=20).revise(late.model, [row["prompt"] for row in DATA["test"]], (3, "other"))
     assert [row["answer"] for row in now] != [row["answer"] for row in before]
 
 
