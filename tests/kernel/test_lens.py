@@ -51,7 +51,7 @@ def score(logits):
 def test_the_gradient_against_finite_differences(positions):
     """Input x gradient of a token is how F changes while its embedding alone grows by a small share."""
     model, tokens = build(positions=positions), some(1)[0]
-    found, e = input_x_gradient(model, tokens, score), 1e-5
+    found, e = input_x_gradient(model, tokens, score, torch.zeros(16)), 1e-5
     table = model.decoder.embeddings.token
     for t in range(len(tokens)):
         ends = []
@@ -70,19 +70,30 @@ def test_the_gradient_against_finite_differences(positions):
 
 
 @pytest.mark.parametrize("family", ["decoder", "encoder"])
-def test_integrated_gradients_add_up_and_ever_better(family):
+@pytest.mark.parametrize("baseline", [None, torch.full((16,), 0.2)])
+def test_integrated_gradients_add_up_and_ever_better(family, baseline):
     """Completeness (Sundararajan et al. 2017, proposition 1)."""
     model, tokens = build(family=family, init_std=0.15), some(1)[0]
-    wanted = score_at(model, tokens, score) - score_at(model, tokens, score, share=0.0)
-    errors = [abs(float(integrated_gradients(model, tokens, score, n).sum()) - wanted) for n in (8, 512)]
+    ends = [score_at(model, tokens, score, share, baseline) for share in (0.0, 1.0)]
+    wanted = ends[1] - ends[0]
+    errors = [abs(float(integrated_gradients(model, tokens, score, n, baseline).sum()) - wanted) for n in (8, 512)]
     assert errors[1] < 1e-3 * abs(wanted) and errors[1] < errors[0]
+
+
+def test_the_usual_baseline_is_the_mean_token():
+    model, tokens = build(tied=False), some(1)[0]
+    found = score_at(model, tokens, score, share=0.0)
+    with torch.no_grad():
+        table = model.decoder.embeddings.token.weight
+        table[:] = table.mean(0)
+        assert found == pytest.approx(float(score(model.logits(model(tokens[None]))[:, -1])))
 
 
 def test_where_the_score_is_linear_the_two_agree_with_it():
     """Without blocks or norm, F is linear in the last token's embedding, and in no other."""
     model, tokens = build(positions="rotary"), some(1)[0]
     model.decoder.blocks, model.decoder.norm = nn.ModuleList(), nn.Identity()
-    wanted = score_at(model, tokens, score)
+    wanted = score_at(model, tokens, score) - score_at(model, tokens, score, share=0.0)
     for found in (input_x_gradient(model, tokens, score), integrated_gradients(model, tokens, score, 3)):
         torch.testing.assert_close(found[-1], torch.tensor(wanted, dtype=torch.float64), rtol=1e-6, atol=0)
         assert not found[:-1].any()
