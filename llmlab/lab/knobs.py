@@ -114,6 +114,8 @@ class Knob:
         try:
             held = not (value is None or isinstance(value, bool | int | float | str))
             self.input.disabled = held
+            if held:
+                self.input.add_class("llmlab-wide")
             self.input.value = told(value) if held else write(value) if self._typed else value
             if recommended is not None:
                 self.input.placeholder = f"{write(recommended)} (recommended)"

@@ -57,7 +57,9 @@ class Watching:
         self.draw()
 
     def _view(self, records: Sequence[Record]) -> measures.View:
-        """What is drawn of these runs; the menu offers what else could be."""
+        """What is drawn of these runs; the menu offers what else could be. A run that begins changes neither."""
+        if records and not any(r.evaluations or r.history for r in records):
+            return tuple(self.menu.value)
         offered = measures.views(records)
         known = {name for each in offered for name in each}
         view = self.wanted if self.wanted and known >= set(self.wanted) else measures.first(records)

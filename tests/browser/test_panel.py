@@ -69,12 +69,15 @@ def test_a_run_without_a_loss_shows_its_rewards_and_what_is_chosen(lesson: Lesso
     menu.select_option("loss")
     panel.page.wait_for_function("() => document.querySelector('img.llmlab-chart').alt.startsWith('Loss by step')")
     panel.button("Run").click()
+    panel.wait("Preparing|Training", 10)
+    menu.select_option("gold")  # while it trains
     panel.wait("Done|Error|Stopped", 60)
-    assert alt(panel).startswith("Loss by step"), "what was picked stays"
+    panel.page.wait_for_function("() => document.querySelector('img.llmlab-chart').alt.startsWith('Gold by step')")
     menu.select_option("score and gold")
     panel.field("Run 1 on the chart").check()
     panel.field("Run 2 on the chart").check()
     panel.page.wait_for_function("() => /Run 1, .*Run 2, /.test(document.querySelector('img.llmlab-chart').alt)")
+    assert "gold from" in alt(panel)
     lesson.shot("measures-two-runs", panel.at)
 
 

@@ -73,6 +73,20 @@ def test_what_is_picked_stays_where_a_run_has_it(trained: Lab) -> None:
     assert trained.watching.menu.label == "score"
 
 
+def test_a_run_that_begins_leaves_the_menu_as_it_is(trained: Lab) -> None:
+    try:
+        trained.show(1)
+        trained.chart("gold")
+        before = options(trained)
+        trained.session.last = trained.session._blank(trained.session.plan())
+        trained.watching.draw()
+        assert trained.watching.menu.label == "gold" and options(trained) == before
+        assert alt(trained).startswith('"Gold by step: gold was not measured')
+    finally:
+        trained.session.last = trained.session.records[-1]
+        trained.chart(None)
+
+
 @pytest.mark.parametrize(
     ("wanted", "told"),
     [

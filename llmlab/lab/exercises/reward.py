@@ -72,7 +72,7 @@ def loss(answer: Any) -> str:
     need(isinstance(found, torch.Tensor) and found.requires_grad, "no gradient reaches the scores: stay with tensors")
     (gradient,) = torch.autograd.grad(found, scores)
     need(abs(float(gradient.sum())) < 1e-5, "a constant added to all scores changes it: does it look at differences?")
-    return "The gradients of all scores add up to zero: choices say nothing about how high rewards are, only how far apart."
+    return "The gradients of all scores add up to zero: choices tell how far apart rewards are, not how high."
 
 
 def _cost(margin: float) -> float:
