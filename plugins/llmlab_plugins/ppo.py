@@ -85,11 +85,8 @@ class PPO:
         room = run.model.room - self.longest
         if room < 1:
             raise ValueError(f"PPO.longest = {self.longest} leaves a prompt no room in {run.model.room} tokens")
-        found = []
-        for row in rows:
-            ids = as_prompt(run.model, row["prompt"])
-            found.append({"prompt": row["prompt"], "tokens": ids if len(ids) <= room else ids[-room:]})
-        return found
+        tokens = [as_prompt(run.model, row["prompt"])[-room:] for row in rows]
+        return [{"prompt": row["prompt"], "tokens": ids} for row, ids in zip(rows, tokens, strict=True)]
 
     @hookimpl
     def batches(self, run: Any, examples: Chunk) -> Iterator[Batch]:

@@ -5,7 +5,8 @@ itself. Techniques keep their default knobs.
 
 1. An objective is tried on each family that it works on, with the first alternative of columns that it asks for.
 2. The base has learnt sentences of four words, each one of eight; what is then learnt is one of them. So every
-   objective has up to ln 8 nats a word to gain, and small changes of the base are enough for most of it.
+   objective has up to ln 8 nats a word to gain, and small changes of the base are enough for most of it. What is
+   rejected is any other words, so of eight a base cannot tell which was chosen, and of one it can learn it: ln 2 nats.
 """
 
 from __future__ import annotations
@@ -101,15 +102,39 @@ def additions(case: Case) -> list[type]:
     return [cls for cls in known("adaptation") + known("extra") if case.family in needs_of(cls).families]
 
 
-def cases(least: int = 0, most: int = 2) -> list[Case]:
-    """Every objective with every set of `least` to `most` adaptations and extras, but for extras that it refuses."""
+def cases(case: Case, adaptations: int, extras: int) -> list[Case]:
+    """A bare case with every set of so many adaptations and so many extras, but for extras that it refuses."""
+    kinds = {kind: [cls for cls in additions(case) if needs_of(cls).kind == kind] for kind in ("adaptation", "extra")}
+    welcome = [cls for cls in kinds["extra"] if not extras or not refusal(case.alone(cls))]
     return [
-        replace(case, added=added)
-        for case in bare()
-        for size in range(least, min(most, len(additions(case))) + 1)
-        for added in combinations(additions(case), size)
-        if not any(refusal(case.alone(cls)) for cls in added if needs_of(cls).kind == "extra")
+        case.alone(*some, *more)
+        for some in combinations(kinds["adaptation"], adaptations)
+        for more in combinations(welcome, extras)
     ]
+
+
+def usual() -> list[Case]:
+    """Every objective alone, with every adaptation, every extra and every pair of adaptations.
+
+    On a family that is not the first it works on: alone and with every adaptation.
+    """
+    found: list[Case] = []
+    for case in bare():
+        first = case.family == needs_of(case.objective).families[0]
+        sizes = [(0, 0), (1, 0), *([(2, 0), (0, 1)] if first else [])]
+        found += [each for size in sizes for each in cases(case, *size)]
+    return found
+
+
+def every() -> list[Case]:
+    """Every set of adaptations, every adaptation with every extra, and all at once; for every objective and family."""
+    found: dict[Case, None] = {}
+    for case in bare():
+        most = len([cls for cls in additions(case) if needs_of(cls).kind == "adaptation"])
+        extras = len(cases(case, 0, 1))
+        sizes = [*((n, 0) for n in range(most + 1)), (0, 1), (1, 1), (most, extras)]
+        found |= {each: None for size in sizes for each in cases(case, *size)}
+    return list(found)
 
 
 @cache
@@ -129,14 +154,19 @@ def refusal(case: Case) -> str:
 
 def rows(columns: Sequence[str], words: int, count: int = 96) -> list[dict[str, str]]:
     """Rows with any columns a corpus may have; each word is one of the first `words` of its slot."""
-    draw = random.Random(words)
-    return [_row(columns, [draw.choice(slot[:words]) for slot in SLOTS]) for _ in range(count)]
+    draw, other = random.Random(words), random.Random(words + 1)
+    made = []
+    for _ in range(count):
+        said = [draw.choice(slot[:words]) for slot in SLOTS]
+        unsaid = [other.choice([word for word in slot if word != w]) for slot, w in zip(SLOTS, said, strict=True)]
+        made.append(_row(columns, said, unsaid))
+    return made
 
 
-def _row(columns: Sequence[str], words: list[str]) -> dict[str, str]:
+def _row(columns: Sequence[str], words: list[str], others: list[str]) -> dict[str, str]:
     first, last, whole = " ".join(words[:2]), " " + " ".join(words[2:]), " ".join(words)
     full = {"prompt": first, "response": last, "source": first, "target": last[1:], "text": whole, "label": words[3]}
-    full |= {"chosen": last, "rejected": f" {words[3]} {words[2]}"}
+    full |= {"chosen": last, "rejected": " " + " ".join(others[2:])}
     return {column: full[column] for column in columns}
 
 
@@ -215,7 +245,7 @@ class Trained:
 
     def __init__(self, case: Case) -> None:
         self.case, self.base = case, base(case.objective, case.family)
-        self.given = copies(self.base)  # before anything is done with it
+        self.given, self.adapted = copies(self.base), set(self.base.adaptations)  # before anything is done with it
         self.run, watch = make(case, validation=True), Watch()
         self.run.hooks.manager.register(watch)
         self.trains = {n for n, p in named_parameters(self.run.model) if p.requires_grad}

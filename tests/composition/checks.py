@@ -26,6 +26,7 @@ from composition.cases import (
 from torch import Tensor
 
 from llmlab import Run, detach, merge
+from llmlab.batch import Chunk
 from llmlab.generate import generate
 from llmlab.model import Transformer
 from llmlab.pretrained import load_model, save_model
@@ -63,7 +64,7 @@ def check_untouched(done: Trained) -> None:
     now, given = copies(done.model), copies(done.base)
     assert given.keys() == done.given.keys(), "the given model has other parameters now"
     assert not [n for n, p in given.items() if not torch.equal(p, done.given[n])], "the given model changed"
-    assert not done.base.adaptations, "the given model was adapted"
+    assert set(done.base.adaptations) == done.adapted, "the given model was adapted"
     moved = [n for n, p in done.given.items() if n not in done.trains and not torch.equal(now[n], p)]
     assert not moved, f"frozen parameters changed: {moved}"
     start = copies(make(done.case).model)
@@ -73,9 +74,17 @@ def check_untouched(done: Trained) -> None:
 
 def check_reached(done: Trained) -> None:
     """A gradient reaches all that trains, and nothing else."""
-    missed = {n for n in done.trains - done.reached if not n.startswith(UNUSED)}
+    missed = {n for n in done.trains - done.reached if not n.startswith(_unused(done.run))}
     assert not missed, f"no gradient ever reached {sorted(missed)}"
     assert done.reached <= done.trains, f"frozen, but with a gradient: {sorted(done.reached - done.trains)}"
+
+
+def _unused(run: Run) -> tuple[str, ...]:
+    """The beginnings of the names of what the objective does not read: without labels, the vocabulary's head."""
+    if any(needs_of(t).on_policy for t in run.techniques):
+        return UNUSED
+    batch = run.make_batches(Chunk(run.rows("train")[:2], [0, 1], 0, 0))[0]
+    return UNUSED if "labels" in batch.targets else (*UNUSED, "head.")
 
 
 def check_counts(done: Trained) -> None:
@@ -99,7 +108,8 @@ def check_bf16(case: Case) -> None:
     before = copies(run.model)
     run.fit(progress=False), exact.fit(progress=False)
     assert all(math.isfinite(row["loss"]) for row in run.history)
-    mine = [(n, p) for n, p in named_parameters(run.model) if p.requires_grad and not n.startswith(UNUSED)]
+    unused = _unused(run)
+    mine = [(n, p) for n, p in named_parameters(run.model) if p.requires_grad and not n.startswith(unused)]
     still = [n for n, p in mine if torch.equal(p, before[n]) or not p.isfinite().all()]
     assert not still, f"does not move: {still}"
     first, wanted = run.history[0]["loss"], exact.history[0]["loss"]
@@ -216,7 +226,9 @@ def check_saved(case: Case, model: Transformer, folder: Path) -> None:
 
 def check_detach(done: Trained) -> None:
     """Without its adaptations the model is the base, bit for bit; without one, what the others left of it."""
-    now = copies(done.model)
+    now, objective = copies(done.model), done.run.techniques[0]
+    votes = {n: done.run.hooks.only(objective, "trains", name=n, parameter=p) for n, p in named_parameters(done.model)}
+    asked = {n for n, said in votes.items() if any(said)}  # the objective's own
     assert torch.equal(logits(detach(done.model)), logits(done.base)), "detached, it is not the base"
     for cls in done.case.adaptations:
         alone, name = trained(done.case.alone(cls)), needs_of(cls).name
@@ -225,7 +237,9 @@ def check_detach(done: Trained) -> None:
         mine = {n for n in alone.trains if n not in trained(done.case.alone()).trains}
         assert left.keys() == now.keys() - mine, f"detaching {name} leaves or takes {left.keys() ^ (now.keys() - mine)}"
         for n, p in left.items():
-            if n not in others:
+            if n in asked:
+                assert torch.equal(p, now[n]), f"detaching {name} changed {n}"
+            elif n not in others:
                 assert torch.equal(p, done.given.get(n, now[n])), f"detaching {name} does not undo {n}"
             elif n not in alone.trains:
                 assert torch.equal(p, now[n]), f"detaching {name} changed {n}"

@@ -7,7 +7,7 @@ import textwrap
 import pytest
 import torch
 from composition import checks
-from composition.cases import Case, additions, bare, base, cases, known, stirred, trained
+from composition.cases import Case, additions, bare, base, known, stirred, trained, usual
 from torch import nn
 
 from llmlab.surgery import Wrapper, replace_modules
@@ -237,11 +237,11 @@ PLUGIN = '''
 
 
 def test_a_plugin_that_is_dropped_in_is_in_the_matrix(tmp_path, monkeypatch):
-    before = set(cases())
+    before = set(usual())
     (tmp_path / "plugins").mkdir()
     (tmp_path / "plugins" / "mine.py").write_text(textwrap.dedent(PLUGIN))
     monkeypatch.setenv("LLMLAB_PLUGINS", str(tmp_path / "plugins"))
-    new = {frozenset(case.techniques): case for case in cases() if case not in before}
+    new = {frozenset(case.techniques): case for case in usual() if case not in before}
     scales, reinforces = (
         next(cls for cls in known(kind) if cls.__module__ == "llmlab_dropin_mine")
         for kind in ("adaptation", "objective")

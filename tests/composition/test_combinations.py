@@ -1,14 +1,14 @@
-"""Every objective alone, with every adaptation and with every pair of them: nine things that must hold of each."""
+"""Every objective alone, with every adaptation, extra and pair of adaptations: nine things that must hold of each."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 from composition import checks
-from composition.cases import cases, stirred, trained
+from composition.cases import stirred, trained, usual
 
 pytestmark = pytest.mark.slow
-ALL = cases(most=2)
+ALL = usual()
 every = pytest.mark.parametrize("case", ALL, ids=str)
 adapted = pytest.mark.parametrize("case", [c for c in ALL if c.adaptations], ids=str)
 writers = pytest.mark.parametrize("case", [c for c in ALL if c.family != "encoder"], ids=str)

@@ -1,4 +1,4 @@
-"""Every set of adaptations and extras, in every order, for every objective: run by `make test-all`.
+"""Every set of adaptations, and extras beside them, in every order, for every objective: run by `make test-all`.
 
 1. A set of four has 120 orders with its objective, and all are tried. Of larger sets so many are drawn by lot, and of
    sets with extras, which seldom change a model, 24.
@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import pytest
 from composition import checks
-from composition.cases import additions, bare, cases, stirred, trained
+from composition.cases import every, stirred, trained, usual
 
-LARGE = cases(least=3, most=max(len(additions(case)) for case in bare()))
+LARGE = [case for case in every() if case not in usual()]
 pytestmark = [pytest.mark.exhaustive, pytest.mark.slow]
 
 
