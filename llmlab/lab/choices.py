@@ -76,10 +76,10 @@ class Choices:
         name = self._known(name)
         cls = self.offered[name]
         new = self.knobs[name] | changes
-        checked = values(cls(**new))
+        was, self.knobs[name] = self.knobs[name], values(cls(**new))  # what it objects to may depend on its knobs
         if (reason := self.reason(name)) is not None:
+            self.knobs[name] = was
             raise ValueError(reason)
-        self.knobs[name] = checked
         if name in self.objectives:
             self.objective = name
         elif name not in self.added:  # kept in the order they are offered, so that code does not depend on clicks

@@ -67,8 +67,10 @@ class Plan:
         try:
             made = [each(**values) for each, values in self.techniques.items()]
             hooks = Hooks(made)
-            asked = [t for t in made if type(t) is cls]
-            check_company(asked, hooks, self.family, self.corpus.columns, self.shape)
+            asked, others = [t for t in made if type(t) is cls], [t for t in made if type(t) is not cls]
+            given = [column for t in others if (gives := needs_of(t).gives) for column in gives(t).split()]
+            columns = dict.fromkeys([*self.corpus.columns, *given])
+            check_company(asked, hooks, self.family, list(columns), self.shape)
         except (ValueError, TypeError) as error:
             return str(error)
         return None

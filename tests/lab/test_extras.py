@@ -14,6 +14,7 @@ from llmlab import Run
 from llmlab.catalogue import Entry, techniques
 from llmlab.lab import Lab
 from llmlab.lab.memory import called, plain, short
+from llmlab.technique import hookimpl, knob, technique
 from llmlab.tokenizer import Tokenizer
 
 NEEDS = "Policy needs a technique that implements score: switch Scores on"
@@ -81,6 +82,53 @@ def test_it_begins_with_what_is_chosen() -> None:
         make(chosen=["lorra"])
     with pytest.raises(ValueError, match="this data has prompt"):
         aligned(data={"prompts": PROMPTS}, chosen=["scores", "clm"])
+
+
+def _unsaid(picky: Any, config: Any) -> str | None:
+    return None if picky.by else "has nothing to go by: Picky(by=...)"
+
+
+@technique(kind="extra", objection=_unsaid)
+class Picky:
+    """Object to models until told what to go by."""
+
+    by: Any = knob(None, "What to go by.")
+
+    @hookimpl
+    def after_step(self) -> None:
+        pass
+
+
+def test_what_is_objected_to_may_be_mended_by_the_knobs_it_is_chosen_with() -> None:
+    lab = make(extras=[Picky])
+    with pytest.raises(ValueError, match="Picky has nothing to go by"):
+        lab.choose("picky")
+    assert lab.choose("picky", by="x").session.added == ["picky"]
+    with pytest.raises(ValueError, match="Picky has nothing to go by"):
+        lab.choose("picky", by=None)
+    assert lab.session.knobs["picky"]["by"] == "x"
+
+
+@technique(kind="extra", gives=lambda asks: "prompt" if asks.questions else "")
+class Asks:
+    """Make a prompt of every text."""
+
+    questions: bool = knob(True, "Whether it does.")
+
+    @hookimpl(wrapper=True)
+    def examples(self, run: Any, split: str) -> Any:
+        rows = yield
+        return [row | {"prompt": row["text"]} for row in rows]
+
+
+def test_what_an_extra_adds_to_the_data_serves_an_objective() -> None:
+    lab = aligned(extras=[Scores, Asks], data=DATA, chosen=["scores"])
+    assert "Policy needs the columns prompt; this data has" in lab.choosing.reasons["policy"].value
+    lab.choosing.toggles["asks"].value = True
+    assert not lab.choosing.objectives["policy"].disabled
+    assert lab.choose("policy").run().steps == 3
+    lab.choosing.knobs["asks"]["questions"].input.value = False
+    assert lab.status.startswith("This cannot run: Policy needs the columns prompt") and lab._run.disabled
 
 
 # -- instances ---------------------------------------------------------------------------------------------------
