@@ -14,6 +14,7 @@ from llmlab.lab.record import read
 
 ROOT = Path(__file__).resolve().parents[2]
 COURSE = ROOT / "course"
+ENDS = {"validation loss": "loss", "gold reward": "gold"}  # what a lesson may say that its recording ends at
 RECORDINGS = sorted((COURSE / "recordings").glob("*.json"))
 
 sys.path.insert(0, str(ROOT / "tools"))
@@ -30,10 +31,11 @@ def test_a_recording_is_what_its_lesson_says(path):
     cells = nbformat.read(COURSE / f"{path.stem}.ipynb", as_version=4).cells
     panel = next(c.source for c in cells if c.cell_type == "code" and c.source.endswith("\nlab"))
     prose = " ".join(" ".join(c.source.split()) for c in cells if c.cell_type == "markdown")
-    said = re.search(rf"`recordings/{path.stem}\.json`.*?(\d+) steps.*?validation loss of (\d\.\d\d)", prose)
+    named = rf"`recordings/{path.stem}\.json`.*?(\d+) steps.*?({'|'.join(ENDS)}) of (-?\d\.\d\d)"
+    said = re.search(named, prose)
     assert said, "the lesson tells of its recording"
     assert record.outcome == "done" and record.steps == int(said[1])
-    assert f"{record.evaluations[-1]['loss']:.2f}" == said[2]
+    assert f"{record.evaluations[-1][ENDS[said[2]]]:.2f}" == said[3]
     assert f'"{record.dataset}"' in panel and set(record.choices["techniques"]) <= set(techniques())
     assert record.samples and all(sample.after for sample in record.samples)
     assert path.stat().st_size < 20_000
