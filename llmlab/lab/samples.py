@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..data.pairs import as_pair
 from ..fill import BLANK
+from ..technique import needs_of
 from ..windows import plain_text
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ class Sample:
 
 
 def choose_samples(run: Run, count: int) -> list[Sample]:
-    """The first prompts of the validation set that leave room to write."""
+    """The first prompts of the validation set that leave room to write; no answer is right where rewards decide."""
     splits = run.corpus.splits
     rows = splits.get("validation") or splits["train"]
     family = run.model.config.family
@@ -42,6 +43,8 @@ def choose_samples(run: Run, count: int) -> list[Sample]:
     for row in rows:
         blank = family == "encoder" or (family == "encoder-decoder" and _is_text(row))
         sample = _blank(row, run.tokenizer) if blank else _sample(row)
+        if sample and any(needs_of(t).on_policy for t in run.techniques):
+            sample.wanted = None
         if sample and len(run.tokenizer.encode(sample.prompt)) + 1 <= room:
             found.append(sample)
         if len(found) == count:

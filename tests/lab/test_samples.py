@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from lab.panels import SMALL, Policy, Scores
+
 from llmlab import Run, Training
 from llmlab.fill import BLANK
 from llmlab.lab.samples import answer, choose_samples
@@ -27,3 +29,9 @@ def test_a_decoder_is_asked_to_answer_a_pair_as_it_was_taught():
     run = Run(["sft"], rows)
     (sample,) = choose_samples(run, 1)
     assert sample.prompt.endswith("\nFeeling:") and sample.wanted == " good"
+
+
+def test_no_answer_is_right_where_rewards_decide():
+    rows = [{"prompt": f"Insult number {i}.", "response": "Certainly!"} for i in range(20)]
+    (sample,) = choose_samples(Run([Policy(), Scores()], rows, config=SMALL), 1)
+    assert sample.prompt == "Insult number 8." and sample.wanted is None
