@@ -11,8 +11,9 @@ the place is worth: with y₁ and y₂ exchanged p is exactly 1 - p. y₁ is cal
    left out, and so is a pair of equal ones.
 2. A prompt that leaves no room for an answer loses its beginning.
 3. The judge sees no chain of thought. The paper clamps such labels to 40-60 %, which is `clamp` = 0.4.
-4. The model that trains is the judge, as it was before; the paper judges with a model of its own.
-5. All prompts are answered and revised; the paper revises answers to harmful ones alone, once or more each.
+4. The model that trains also writes and judges, as it was before the first step. In the paper a pretrained model learns
+   the revisions of all rounds, and a model of its own judges; both are shown examples first.
+5. All prompts are answered and revised; the paper revises answers to harmful ones, and adds other answers as they are.
 """
 
 from __future__ import annotations
@@ -134,7 +135,7 @@ class Constitution:
         places = (torch.randint(len(self.listed), (), generator=generator(*key, "principle", i)) for i in range(count))
         return [self.listed[int(i)] for i in places]
 
-    def write(self, model: Any, prompts: Sequence[str], key: tuple[Any, ...]) -> tuple[list[str], list[bool]]:
+    def write(self, model: Any, prompts: Sequence[str], key: tuple[Any, ...] = (0,)) -> tuple[list[str], list[bool]]:
         """What the model writes to each prompt, up to a line break; and whether it came to an end there, or itself."""
         new, eos = min(self.longest, model.room // 2), model.tokenizer.eos
         asked = [as_prompt(model, prompt)[-(model.room - new) :] for prompt in prompts]
