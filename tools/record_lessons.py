@@ -28,6 +28,9 @@ LONGER = {
     "44_bitfit": 'lab.choose("bitfit").set(data="dates into French", start="tiny-gpt", steps=300, evaluate_every=30)',
     "45_compare": 'lab.choose("adapters")'
     '.set(data="dates into French", start="tiny-gpt", steps=600, evaluate_every=50)',
+    "51_reward": 'lab.choose("reward", measured=32).set(data="all prompts", steps=160, evaluate_every=20)',
+    "54_constitution": 'lab.choose("sft", answers=0)'
+    '.set(data="requests without answers", start="helpful model", steps=120, evaluate_every=20)',
 }
 
 
