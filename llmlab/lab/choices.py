@@ -202,6 +202,13 @@ class Choices:
         """Why the present choices cannot run, or None."""
         return next(filter(None, map(self.reason, [self.objective, *self.added])), None)
 
+    def advice(self) -> str:
+        """What to know of choices that can run."""
+        wants = [c.__name__ for c in self._chosen() if needs_of(c).base]
+        if wants and self.plan().model is None:
+            return f"Ready. {' and '.join(wants)} works best from a trained model; this one starts from random weights."
+        return "Ready: press Run."
+
     def _added(self) -> list[type]:
         return [self.additions[a] for a in self.added]
 

@@ -25,7 +25,6 @@ from typing import TYPE_CHECKING, Any
 import ipywidgets as W
 
 from ..catalogue import techniques
-from ..technique import needs_of
 from . import measures, tables
 from .choosing import Choosing
 from .counting import Counter
@@ -85,6 +84,7 @@ class Lab(Listener):
             listener=self,
         )
         self.name, self._displayed, self._clicks = name, False, threading.RLock()
+        self._at_stop = False  # Stop was given the focus when Run was pressed
         self._back_to_run = False  # where the focus goes when the run is over; elsewhere somebody may be typing
         self._counter = Counter(self.session, lambda table: self.watching.count(table))
         self._make()
@@ -256,7 +256,6 @@ class Lab(Listener):
         self.choosing = Choosing(self.session, self, self._do)
         self.watching = Watching(self.session, self.chart, self._do)
         self.past = Past(self.session, self, self._replay, self._do)
-        self._sources = {"code": "", "run file": ""}  # what is shown of the choices as text
         self._opened = ""
         self._source_buttons = {
             what: button("", tooltip, partial(self._do, self._open, what), "small")
@@ -275,10 +274,13 @@ class Lab(Listener):
         self.start()
         if self.session.runs:  # Run is grey now, and what is grey loses the keyboard's focus
             self._stop.focus()
+            self._at_stop = True
 
     def _pressed_stop(self) -> None:
-        self._back_to_run = True
+        self._back_to_run = self.session.busy
         self.stop()
+        if not self._back_to_run:
+            self._run.focus()
 
     def _open(self, what: str) -> None:
         self._opened = "" if self._opened == what else what
@@ -335,19 +337,13 @@ class Lab(Listener):
             s.wait()
             self._stop.disabled = False
         else:
-            s.say(f"This cannot run: {problem}" if problem else self._advice())
+            self._rest()
+            s.say(f"This cannot run: {problem}" if problem else s.advice())
 
     def _count(self) -> None:
         if self._displayed:  # before that, nobody sees it
             self.watching.count(None)
             self._counter.ask(self.session.plan())
-
-    def _advice(self) -> str:
-        plan = self.session.plan()
-        wants = [c.__name__ for c in plan.techniques if needs_of(c).base]
-        if wants and plan.model is None:
-            return f"Ready. {' and '.join(wants)} works best from a trained model; this one starts from random weights."
-        return "Ready: press Run."
 
     def _show_past(self) -> None:
         self.past.show()
@@ -369,6 +365,7 @@ class Lab(Listener):
 
     def began(self) -> None:
         self._run.disabled, self._stop.disabled = True, False
+        self._stop.remove_class("llmlab-idle")
         self._counter.drop()
         self.past.busy(True)
         self.watching.restart()
@@ -380,11 +377,17 @@ class Lab(Listener):
             self.session.complain(error)
 
     def ended(self) -> None:
-        self._stop.disabled, self._run.disabled = True, False
+        self._run.disabled = False
+        self._rest(keep=self._at_stop and not self._back_to_run)
         if self._back_to_run:
             self._run.focus()
-        self._back_to_run = False
+        self._at_stop = self._back_to_run = False
         self._do(self._settle)
+
+    def _rest(self, keep: bool = False) -> None:
+        """Nothing trains, and Stop is grey. `keep`: it may have the focus, which a disabled button loses."""
+        self._stop.disabled = not keep
+        (self._stop.add_class if keep else self._stop.remove_class)("llmlab-idle")
 
     def _settle(self) -> None:
         self._run.disabled = self.session.problem() is not None

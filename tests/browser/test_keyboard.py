@@ -96,3 +96,18 @@ def test_the_focus_goes_from_run_to_stop_and_back(lesson: Lesson, panel: Panel) 
     lesson.page.keyboard.press("Enter")
     panel.wait("Stopped", 60)
     lesson.page.wait_for_function(f"({FOCUS})() === 'Run'", timeout=10_000)
+
+
+def test_the_focus_stays_where_it_is_when_a_run_ends_by_itself(lesson: Lesson, panel: Panel) -> None:
+    panel.field("Steps").fill("3")
+    panel.button("Run").focus()
+    panel.wait("Ready", 10)
+    lesson.page.keyboard.press("Enter")
+    lesson.page.wait_for_function(f"({FOCUS})() === 'Stop'", timeout=10_000)
+    assert "Done" in panel.wait("Done|Error", 60)[-1]
+    lesson.page.wait_for_timeout(1000)
+    assert lesson.page.evaluate(FOCUS) == "Stop", "not the page"
+    lesson.shot("stop-idle", panel.at)
+    lesson.page.keyboard.press("Enter")
+    lesson.page.wait_for_function(f"({FOCUS})() === 'Run'", timeout=10_000)
+    assert panel.button("Stop").is_disabled()
