@@ -41,14 +41,14 @@ def choose_samples(run: Run, count: int) -> list[Sample]:
     family = run.model.config.family
     room, found = run.model.room - WRITTEN, []
     for row in rows:
+        if len(found) >= count:
+            break
         blank = family == "encoder" or (family == "encoder-decoder" and _is_text(row))
         sample = _blank(row, run.tokenizer) if blank else _sample(row)
         if sample and any(needs_of(t).on_policy for t in run.techniques):
             sample.wanted = None
         if sample and len(run.tokenizer.encode(sample.prompt)) + 1 <= room:
             found.append(sample)
-        if len(found) == count:
-            break
     return found
 
 

@@ -29,6 +29,7 @@ def test_a_decoder_is_asked_to_answer_a_pair_as_it_was_taught():
     run = Run(["sft"], rows)
     (sample,) = choose_samples(run, 1)
     assert sample.prompt.endswith("\nFeeling:") and sample.wanted == " good"
+    assert choose_samples(run, 0) == []
 
 
 def test_no_answer_is_right_where_rewards_decide():
