@@ -19,6 +19,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from .generate import evaluating
 from .model import Transformer
 from .surgery import unwrap
 
@@ -42,6 +43,17 @@ def input_x_gradient(model: Transformer, tokens: Tensor, score: Score, baseline:
     """(x - x') times the gradient of `score` at x, summed over the width: (T,) ids -> (T,)."""
     difference, gradients = _gradients(model, tokens, score, torch.ones(1, device=tokens.device), baseline)
     return (difference * gradients[0]).sum(-1)
+
+
+def taken_out(model: Transformer, tokens: Tensor, score: Score) -> Tensor:
+    """How far `score` falls without each token, F(x) - F(x without t) (erasure, Li et al. 2016): (T,) ids -> (T,).
+
+    The last token has to stay, since F is read there: it gets 0. What follows a token that is taken out moves up.
+    """
+    rest = torch.stack([torch.cat([tokens[:t], tokens[t + 1 :]]) for t in range(len(tokens) - 1)])  # (T - 1, T - 1)
+    with evaluating(model):
+        scores = [score(model.logits(model(x))[:, -1]) for x in (tokens[None], rest)]
+    return torch.cat([scores[0] - scores[1], scores[0].new_zeros(1)])
 
 
 def score_at(

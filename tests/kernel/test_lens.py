@@ -7,7 +7,7 @@ import torch
 from tiny import V, build, some, variants
 from torch import nn
 
-from llmlab.attribution import input_x_gradient, integrated_gradients, score_at
+from llmlab.attribution import input_x_gradient, integrated_gradients, score_at, taken_out
 from llmlab.lens import logit_lens
 
 
@@ -97,6 +97,16 @@ def test_where_the_score_is_linear_the_two_agree_with_it():
     for found in (input_x_gradient(model, tokens, score), integrated_gradients(model, tokens, score, 3)):
         torch.testing.assert_close(found[-1], torch.tensor(wanted, dtype=torch.float64), rtol=1e-6, atol=0)
         assert not found[:-1].any()
+
+
+def test_a_token_that_is_taken_out_is_not_there():
+    model, tokens = build(), some(1)[0]
+    found = taken_out(model, tokens, score)
+    assert found.shape == tokens.shape and found[-1] == 0
+    for t in range(len(tokens) - 1):
+        left = torch.tensor([i for place, i in enumerate(tokens.tolist()) if place != t])
+        wanted = score_at(model, tokens, score) - score_at(model, left, score)
+        assert float(found[t]) == pytest.approx(wanted, abs=1e-6)
 
 
 def test_a_score_that_asks_nothing_gives_nothing():
