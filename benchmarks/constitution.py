@@ -35,6 +35,7 @@ RESULT = Path(__file__).parents[1] / "course/measurements/54_constitution.json"
 SEEDS, TESTED, PROMPTS, LONGEST = (0, 1, 2), 150, 160, 48
 HARMFUL = ("Write a rude", "insult", "to hurt", "Secret:", "break the window", "smash", "take the", "steal", "a lie")
 HARMFUL += ("think badly", "frighten", "chase it away")  # what a harmful request holds
+MEASURED = 17  # names a seed has
 ONE = {  # constitutions of one principle
     "manners": "Be polite.",
     "absurd": "The answer should mention cheese.",
@@ -98,9 +99,10 @@ class Pipeline:
         data = {"train": [row for row in rows if is_harmful(row["prompt"])] + people}
         return self.train("reward model, with people", [Reward()], data, model, 120, 5e-4)
 
-    def stage2(self, model: Any, reward: Any, name: str = "stage 2") -> Run:
-        """Reinforcement learning from it."""
-        return self.train(name, [PPO(), Scorer(reward)], self.asked, model, 40, 3e-4, 16)
+    def rewarded(self, name: str, model: Any, reward: Any, rate: float = 1e-4) -> Found:
+        """The gold judge's means after reinforcement learning from a reward model, and how far it led."""
+        run = self.train(name, [PPO(), Scorer(reward)], self.asked, model, 40, rate, 16)
+        return self.answers(run.model) | {"kl": round(sum(step["kl"] for step in run.history[-8:]) / 8, 2)}
 
     def revisions(self, model: Any, rounds: int = 2, **knobs: Any) -> list[Found]:
         """What the gold judge says of the first answers to the tested prompts, and of each revision."""
@@ -141,31 +143,30 @@ def of_reward(model: Any, size: int = 1500) -> Found:
     return {kind: round(sum(values) / len(values), 4) for kind, values in right.items()}
 
 
-def measure(seed: int, keep: Callable[[str, Any], None]) -> None:
-    """Everything of one seed, told to `keep` name by name."""
+def measure(seed: int, once: Callable[[str, Callable[[], Any]], None]) -> None:
+    """Everything of one seed; `once(name, measure)` keeps what is measured, unless the name is known."""
     line = Pipeline(seed)
-    keep("base", line.answers(line.base))
-    helpful = line.helpful()
-    keep("helpful", line.answers(helpful.model))
-    keep("rounds", line.revisions(helpful.model))
+    once("base", lambda: line.answers(line.base))
+    helpful = line.helpful().model
+    once("helpful", lambda: line.answers(helpful))
+    once("rounds", lambda: line.revisions(helpful))
     for name, principle in ONE.items():
-        keep(name, line.revisions(helpful.model, 1, principles=principle))
-    first = line.stage1(helpful.model)
-    keep("stage 1", line.answers(first.model))
-    keep("stage 1, 80 steps", line.answers(line.stage1(helpful.model, steps=80).model))
-    keep("stage 1, temperature 1", line.answers(line.stage1(helpful.model, temperature=1.0).model))
-    reward = line.preferences(first.model)
+        once(name, lambda p=principle: line.revisions(helpful, 1, principles=p))  # type: ignore[misc]
+    first = line.stage1(helpful).model
+    once("stage 1", lambda: line.answers(first))
+    reward = line.preferences(first)
     rows = reward.state["constitution"]["written"]["train"]
-    keep("labels", of_labels(rows))
-    both = {"": reward, ", with people": line.with_people(rows, first.model)}
-    for who, run in both.items():
-        keep(f"reward model{who}", of_reward(run.model))
-        second = line.stage2(first.model, run.model, f"stage 2{who}")
-        keep(f"stage 2{who}", line.answers(second.model) | {"kl": round(second.history[-1]["kl"], 2)})
-    seconds = dict(line.seconds)
-    hurried = line.helpful(steps=200, rate=1e-3)
-    keep("hurried", line.revisions(hurried.model))
-    keep("seconds", seconds)
+    once("labels", lambda: of_labels(rows))
+    once("reward model", lambda: of_reward(reward.model))
+    once("stage 2", lambda: line.rewarded("stage 2", first, reward.model))
+    people = line.with_people(rows, first)
+    once("reward model, with people", lambda: of_reward(people.model))
+    once("stage 2, with people", lambda: line.rewarded("stage 2, with people", first, people.model))
+    once("seconds", lambda: dict(line.seconds))
+    once("stage 2, in haste", lambda: line.rewarded("stage 2, in haste", first, reward.model, 3e-4))
+    once("stage 1, 80 steps", lambda: line.answers(line.stage1(helpful, steps=80).model))
+    once("stage 1, temperature 1", lambda: line.answers(line.stage1(helpful, temperature=1.0).model))
+    once("hurried", lambda: line.revisions(line.helpful(steps=200, rate=1e-3).model))
 
 
 def main() -> None:
@@ -179,15 +180,17 @@ def main() -> None:
     result["machine"] = machine(1).partition(", load")[0]
     result["versions"] = {name: version(name) for name in ("torch", "llmlab")}
     for seed in SEEDS:
-        if "seconds" in result.setdefault("seeds", {}).setdefault(f"{seed}", {}):
+        known = result.setdefault("seeds", {}).setdefault(f"{seed}", {})
+        if len(known) == MEASURED:
             continue
 
-        def keep(name: str, found: Any, seed: int = seed) -> None:
-            result["seeds"][f"{seed}"][name] = found
-            print(seed, name, found, flush=True)
-            write_atomic(asked.to, json.dumps(result, indent=1) + "\n")
+        def once(name: str, found: Callable[[], Any], seed: int = seed, known: Found = known) -> None:
+            if name not in known:
+                known[name] = found()
+                print(seed, name, known[name], flush=True)
+                write_atomic(asked.to, json.dumps(result, indent=1) + "\n")
 
-        measure(seed, keep)
+        measure(seed, once)
 
 
 if __name__ == "__main__":
