@@ -29,8 +29,12 @@ LONGER = {
     "45_compare": 'lab.choose("adapters")'
     '.set(data="dates into French", start="tiny-gpt", steps=600, evaluate_every=50)',
     "51_reward": 'lab.choose("reward", measured=32).set(data="all prompts", steps=160, evaluate_every=20)',
+    "52_ppo": 'lab.choose("ppo", beta=0.0).set(data="requests", start="helpful", steps=160, evaluate_every=20)',
+    "53_rlhf": 'lab.choose("ppo", beta=0.1).set(data="requests", steps=100, evaluate_every=20)',
     "54_constitution": 'lab.choose("sft", answers=0)'
     '.set(data="requests without answers", start="helpful model", steps=120, evaluate_every=20)',
+    "55_responsible_use": 'lab.choose("swap", train=True)'
+    '.set(data="skewed town", start="tiny-gpt", steps=200, evaluate_every=20)',
 }
 
 

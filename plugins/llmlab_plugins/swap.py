@@ -24,8 +24,8 @@ from llmlab.technique import hookimpl, knob, technique
 class Swap:
     """Counterfactual pairs: train on each text with chosen words swapped, too, and measure the difference."""
 
-    pairs: str = knob("she he, her his, woman man, girl boy, mother father, sister brother", "Words to swap, in pairs.")
     train: bool = knob(True, "Train on the swapped texts, too; off, the gap is only measured.")
+    pairs: str = knob("she he, her his, woman man, girl boy, mother father, sister brother", "Words to swap, in pairs.")
     texts: int = knob(64, "Validation texts whose gap an evaluation measures.", low=0, high=100_000)
 
     def __post_init__(self) -> None:
@@ -61,14 +61,14 @@ class Swap:
     @hookimpl
     def evaluate(self, run: Any, split: str) -> dict[str, float]:
         run.rows("train")
-        found = {"swapped": run.state[self]["swapped"]}  # share of the texts that hold a listed word
+        share = {"swapped": run.state[self]["swapped"]}  # of the texts, those that hold a listed word
         both = [(row, self.swapped(row)) for row in run.corpus[split] if "chosen" not in row]
         both = [(row, new) for row, new in both if new != _without_nats(row)][: self.texts]
         if not both or run.model.config.family != "decoder":
-            return found
+            return share
         said = [_asked(row, run.tokenizer, run.model.room) for pair in zip(*both, strict=True) for row in pair]
         scores = log_likelihood(run.model, [prompt for prompt, _ in said], [answer for _, answer in said])
-        return found | {"gap": float(scores[: len(both)].mean() - scores[len(both) :].mean())}
+        return {"gap": float(scores[: len(both)].mean() - scores[len(both) :].mean())} | share
 
 
 def _asked(row: dict[str, Any], tok: Any, room: int) -> tuple[str, str]:
