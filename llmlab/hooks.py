@@ -151,7 +151,7 @@ def check_company(
             raise ValueError(f"{label} works on {' or '.join(needs.families)} models, not on this {family}")
         if config is not None and needs.objection is not None and (why := needs.objection(plugin, config)):
             raise ValueError(f"{label} {why}")
-        if columns is not None and not needs.suits([*columns, *_given(techniques, plugin)]):
+        if columns is not None and not needs.suits([*columns, *_given(hooks.techniques, plugin)]):
             asked = " or ".join("/".join(wanted.split()) for wanted in needs.columns)
             said = f"{label} needs the columns {asked}; this data has {'/'.join(columns)}"
             raise ValueError(said if needs.kind == "objective" else f"{said}: give other data, or leave {label} out")

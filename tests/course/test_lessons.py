@@ -17,7 +17,7 @@ COURSE = ROOT / "course"
 NOTEBOOKS = sorted(COURSE.glob("*.ipynb"))
 TECHNIQUES = [path for path in NOTEBOOKS if not path.name.startswith("01_")]  # 01 introduces the kit itself
 PLUGINS = {path.stem for path in (ROOT / "plugins/llmlab_plugins").glob("*.py")}
-SEVERAL = {"compare", "responsible_use"}  # lessons about several techniques
+SEVERAL = {"compare", "responsible_use", "rlhf"}  # lessons about several techniques
 
 every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
 every_technique = pytest.mark.parametrize("path", TECHNIQUES, ids=lambda path: path.name)
