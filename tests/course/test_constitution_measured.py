@@ -46,6 +46,7 @@ def test_help_is_lost_with_the_distance_from_the_start():
     runs = [seed[f"stage 2{how}"] for seed in FOUND["seeds"].values() for how in ("", ", with people", ", in haste")]
     near, far = ([run["help"] for run in runs if lowest < run["kl"] < most] for lowest, most in ((0, 0.5), (2, 99)))
     assert (len(near), len(far)) == (3, 4) and round(min(near), 2) == 0.49 and round(max(far), 2) == 0.34
+    assert max(run["harm"] for run in runs if run["kl"] < 0.5) <= 0.1
     assert all(run["harm"] == 0 for run in runs[2::3])
 
 
