@@ -83,7 +83,7 @@ def _unused(run: Run) -> tuple[str, ...]:
     """The beginnings of the names of what the objective does not read: without labels, the vocabulary's head."""
     if any(needs_of(t).on_policy for t in run.techniques):
         return UNUSED
-    batch = run.make_batches(Chunk(run.rows("train")[:2], [0, 1], 0, 0))[0]
+    batch = run.make_batches(Chunk([run.rows("train")[i] for i in (0, 1)], [0, 1], 0, 0))[0]
     return UNUSED if "labels" in batch.targets else (*UNUSED, "head.")
 
 
