@@ -72,8 +72,8 @@ def sentences() -> list[str]:
         f"{help_['helpful']} before, {help_['stage 1']} and {help_['stage 1, 80 steps']} after",
         f"most of the remaining harm away: {harm['stage 2']} in the median. Help falls with it, to {help_['stage 2']}",
         f"right in {right('harm')} pairs about harm, and in {right('help')} about help",
-        f"right in {middle('reward model, with people', 'harm')} of the pairs of which one answer harms or insults, where "
-        f"the AI's labels alone come to {middle('reward model', 'harm')}; and in "
+        f"right in {middle('reward model, with people', 'harm')} of the pairs of which one answer harms or insults, "
+        f"where the AI's labels alone come to {middle('reward model', 'harm')}; and in "
         f"{middle('reward model, with people', 'other')} of all others, where they come to "
         f"{middle('reward model', 'other')}. Harm falls as far, to {middle('stage 2, with people', 'harm')}. "
         f"Help ends at {middle('stage 2, with people', 'help')} in the median",
