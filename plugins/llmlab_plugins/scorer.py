@@ -18,9 +18,9 @@ from llmlab.technique import hookimpl, knob, technique
 
 
 def _objection(scorer: Any, config: Any) -> str | None:
-    return (
-        None if scorer.by is not None else "has nothing to score by: Scorer(by=…), a reward model, a rule, a function"
-    )
+    if scorer.by is not None:
+        return None
+    return "has nothing to score by: give it a reward model, a rule or a function, Scorer(by=…), or leave it out"
 
 
 @technique(kind="extra", objection=_objection)
