@@ -39,7 +39,7 @@ def choose_samples(run: Run, count: int) -> list[Sample]:
     splits = run.corpus.splits
     rows = splits.get("validation") or splits["train"]
     family = run.model.config.family
-    room, found = run.model.room - WRITTEN, []
+    room, found = run.model.room - WRITTEN, list[Sample]()
     for row in rows:
         if len(found) >= count:
             break
