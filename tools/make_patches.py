@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from llmlab import Run, Training, corpus, load
+from llmlab import Run, Training, corpus, load, load_patch, save_patch
 from llmlab.rewards import reward_function
 
 PATCHES = Path(__file__).resolve().parents[1] / "course/patches"
@@ -21,6 +21,14 @@ CARDS = PATCHES / "cards.json"
 SIX = "query, kv.key, kv.value, out, up, down"
 LORA = {"lora": {"rank": 4, "targets": SIX}}
 SEED, ASKED, PAIRED = 0, 100, 150  # prompts of the test split that are answered, and whose pairs are judged
+
+PPO = {"steps": 40, "batch_size": 32, "learning_rate": 3e-3, "schedule": "constant"}
+
+
+def _ppo(beta: float) -> dict[str, Any]:
+    """PPO at a price of distance; the scorer's reward model is a patch, too."""
+    return {"ppo": {"beta": beta, "no_end": -4.0}, "scorer": {"by": "reward_small"}}
+
 
 # name -> objective and its knobs, data, training
 RECIPES: dict[str, tuple[dict[str, Any], str, dict[str, Any]]] = {
@@ -39,7 +47,10 @@ RECIPES: dict[str, tuple[dict[str, Any], str, dict[str, Any]]] = {
         "tinytown:preferences,size=6000,seed=2",
         {"steps": 200, "batch_size": 8, "learning_rate": 3e-3},
     ),
+    "ppo_free": (_ppo(0.0), "tinytown:requests", PPO),
+    "ppo_held": (_ppo(0.2), "tinytown:requests", PPO),
 }
+STARTS = {"ppo_free": "helpful", "ppo_held": "helpful"}  # the others start from tiny-gpt
 
 
 def file(name: str) -> Path:
@@ -51,11 +62,22 @@ def make(name: str) -> dict[str, Any]:
     """Train it, write it, and return its card."""
     objective, data, settings = RECIPES[name]
     training = Training(**settings, evaluate_every=settings["steps"], evaluate_batches=1)
-    run = Run([objective, LORA], corpus(data), model=load("tiny-gpt"), training=training, seed=SEED)
-    run.fit(progress=False)
+    base = load("tiny-gpt")
+    start = load_patch(base, file(STARTS[name])) if name in STARTS else base
+    techniques = [{key: knobs} for key, knobs in (objective | LORA).items()]
+    for technique in techniques:
+        if "scorer" in technique:
+            technique["scorer"] = {"by": load_patch(base, file(technique["scorer"]["by"]))}
+    run = Run(techniques, corpus(data), model=start, training=training, seed=SEED).fit(progress=False)
     PATCHES.mkdir(exist_ok=True)
-    run.save_patch(file(name))
-    made = {"base": "tiny-gpt", "techniques": objective | LORA, "data": data, "rows": len(run.rows("train"))}
+    save_patch(run.model, base, file(name))
+    made = {
+        "base": "tiny-gpt",
+        "start": STARTS.get(name, "tiny-gpt"),
+        "techniques": objective | LORA,
+        "data": data,
+        "rows": len(run.rows("train")),
+    }
     return made | {"training": settings, "seed": SEED, "measured": measure(name)}
 
 

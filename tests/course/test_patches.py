@@ -38,7 +38,7 @@ def test_the_card_tells_the_recipe(name):
 def test_it_is_a_small_file_beside_the_base(name):
     assert file(name).stat().st_size < 200_000
     model = load(str(file(name)))
-    assert set(model.adaptations) - {"lora"} == ({"reward"} if "reward" in TOLD[name]["techniques"] else set())
+    assert set(model.adaptations) - {"lora"} == {"reward", "ppo"} & set(TOLD[name]["techniques"])
 
 
 @pytest.mark.parametrize("name", RECIPES)
