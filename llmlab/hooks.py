@@ -144,9 +144,6 @@ def check_company(
     family = config.family if config is not None else family
     for plugin in techniques:
         needs, label = needs_of(plugin), _label(plugin)
-        for hook in needs.needs:
-            if not [name for name in hooks.owners(hook) if name != label]:
-                raise ValueError(f"{label} needs a technique that implements {hook}: add one to the run")
         if family is not None and family not in needs.families:
             raise ValueError(f"{label} works on {' or '.join(needs.families)} models, not on this {family}")
         if config is not None and needs.objection is not None and (why := needs.objection(plugin, config)):
@@ -155,6 +152,9 @@ def check_company(
             asked = " or ".join("/".join(wanted.split()) for wanted in needs.columns)
             said = f"{label} needs the columns {asked}; this data has {'/'.join(columns)}"
             raise ValueError(said if needs.kind == "objective" else f"{said}: give other data, or leave {label} out")
+        for hook in needs.needs:
+            if not [name for name in hooks.owners(hook) if name != label]:
+                raise ValueError(f"{label} needs a technique that implements {hook}: add one to the run")
 
 
 def _given(techniques: Sequence[Any], to: Any) -> Iterator[str]:

@@ -8,6 +8,7 @@ prompts is one rollout, and gives `epochs` passes of minibatches. The reference 
 
 1. The value is a second head on the policy's own hidden vectors, not a model of its own.
 2. In a run over several processes each adapts β by its own answers.
+3. A prompt that leaves no room for an answer loses its beginning.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ class PPO:
     horizon: int = knob(10_000, "Answers over which β is steered.", low=1, high=10**9)
     epochs: int = knob(2, "Passes over a rollout.", low=1, high=64)
     minibatches: int = knob(2, "Parts of a rollout in a pass, a step each.", low=1, high=64)
-    longest: int = knob(40, "Tokens an answer may have.", low=1, high=4096)
+    longest: int = knob(40, "Tokens an answer may have, at most half of the context.", low=1, high=4096)
     temperature: float = knob(1.0, "Divides the logits, in writing and in the loss.", low=0.05, high=10.0)
     no_end: float = knob(-1.0, "Score of an answer that does not come to its end.", low=-1000.0, high=1000.0)
     clip: float = knob(0.2, "ε: how far the ratio, and the value, may move to any profit.", low=0.01, high=10.0)
@@ -82,9 +83,7 @@ class PPO:
     @hookimpl(wrapper=True, tryfirst=True)
     def examples(self, run: Any, split: str) -> Any:
         rows = yield
-        room = run.model.room - self.longest
-        if room < 1:
-            raise ValueError(f"PPO.longest = {self.longest} leaves a prompt no room in {run.model.room} tokens")
+        room = run.model.room - self._longest(run)
         tokens = [as_prompt(run.model, row["prompt"])[-room:] for row in rows]
         return [{"prompt": row["prompt"], "tokens": ids} for row, ids in zip(rows, tokens, strict=True)]
 
@@ -113,10 +112,13 @@ class PPO:
             error = min(0.2, max(-0.2, float(found["kl"].mean()) / self.target - 1))
             state["beta"] = beta * (1 + error * B / self.horizon)
 
+    def _longest(self, run: Any) -> int:
+        return max(1, min(self.longest, run.model.room // 2))
+
     def _write(self, run: Any, rows: Any, draws: Any) -> tuple[Rollout, Tensor]:
         """Answers to the rows' prompts, and the score of each, (B,)."""
-        asked = [row["tokens"] for row in rows]
-        rolled = rollout(run.model, asked, max_new_tokens=self.longest, temperature=self.temperature, draws=draws)
+        asked, longest = [row["tokens"] for row in rows], self._longest(run)
+        rolled = rollout(run.model, asked, max_new_tokens=longest, temperature=self.temperature, draws=draws)
         score = run.score([row["prompt"] for row in rows], rolled.responses)
         return rolled, torch.where(rolled.ended, score, self.no_end)
 

@@ -83,7 +83,8 @@ def _unused(run: Run) -> tuple[str, ...]:
     """The beginnings of the names of what the objective does not read: without labels, the vocabulary's head."""
     if any(needs_of(t).on_policy for t in run.techniques):
         return UNUSED
-    batch = run.make_batches(Chunk([run.rows("train")[i] for i in (0, 1)], [0, 1], 0, 0))[0]
+    rows = run.rows("train")
+    batch = run.make_batches(Chunk([rows[i] for i in range(min(2, len(rows)))], [0, 1], 0, 0))[0]
     return UNUSED if "labels" in batch.targets else (*UNUSED, "head.")
 
 
@@ -121,7 +122,7 @@ def check_long_texts(case: Case) -> None:
     short = data(case.objective, words=8)
     long = {split: [{c: f"{text} " * 30 for c, text in row.items()} for row in rows] for split, rows in short.items()}
     run = make(case, steps=1, data=long).fit(progress=False)
-    assert math.isfinite(run.history[-1]["loss"]) and math.isfinite(run.evaluations[-1]["loss"])
+    assert all(map(math.isfinite, [run.history[-1]["loss"], *run.evaluations[-1].values()]))
 
 
 # -- order -------------------------------------------------------------------------------------------------------
