@@ -2,6 +2,9 @@
 
 Run([PPO(), Scorer("runs/reward-1")], data=corpus("tinytown", task="requests"), model=base)
 Run([PPO(), Scorer(lambda prompts, responses: [-len(text) for text in responses])], …)
+
+With `standardise` scores are shifted and divided so that what the model answers before the first step has mean 0 and
+variance 1 (Ziegler et al. 2019): then a number such as PPO's for an answer without an end means what it says.
 """
 
 from __future__ import annotations
@@ -15,6 +18,8 @@ from torch import Tensor
 from llmlab.rewards import Reward, reward_function
 from llmlab.rollout import Responses
 from llmlab.technique import hookimpl, knob, technique
+
+REFERENCES = 64  # answers that say what is usual
 
 
 def _objection(scorer: Any, config: Any) -> str | None:
@@ -32,19 +37,31 @@ class Scorer:
     )
     scale: float = knob(1.0, "What its numbers are multiplied by.", low=-1000.0, high=1000.0)
 
+    standardise: bool = knob(False, "Let what the model answers before the first step have mean 0 and variance 1.")
+
     def __post_init__(self) -> None:
         self.by = str(self.by) if isinstance(self.by, PathLike) else self.by  # a run file holds text
         self._reward: Reward | None = None
 
     @hookimpl
-    def before_fit(self) -> None:
+    def before_fit(self, run: Any) -> None:
         """So that a folder which is not there is said before any step."""
-        self._ready()
+        reward = self._ready()
+        if self.standardise:
+            prompts = [row["prompt"] for row in run.rows("train")[:REFERENCES]]
+            said = run.respond(prompts, temperature=1.0, max_new_tokens=max(1, run.model.room // 4))
+            found = reward(prompts, said)
+            deviation = float(found.std(correction=0).clamp(min=1e-6))
+            run.state[self] |= {"mean": float(found.mean()), "deviation": deviation}
 
     @hookimpl
-    def score(self, prompts: Sequence[str], responses: Responses) -> Tensor:
-        return self._ready()(prompts, responses) * self.scale
+    def score(self, run: Any, prompts: Sequence[str], responses: Responses) -> Tensor:
+        known = {"mean": 0.0, "deviation": 1.0} | run.state[self]
+        return (self._ready()(prompts, responses) - known["mean"]) / known["deviation"] * self.scale
 
     def _ready(self) -> Reward:
-        self._reward = self._reward or reward_function(self.by)
+        try:
+            self._reward = self._reward or reward_function(self.by)
+        except (ValueError, TypeError, FileNotFoundError) as error:
+            raise type(error)(f"Scorer.by: {error}") from None
         return self._reward

@@ -131,3 +131,28 @@ def test_a_run_file_holds_a_folder_and_names_a_function(trained, tmp_path):
 
 def len_of(prompts, responses):
     return [len(text) for text in responses]
+
+
+def test_standardised_by_what_the_model_answers_before_the_first_step(tmp_path):
+    """Mean 0 and variance 1 on answers of the same model; kept by a run folder."""
+
+    def long(prompts, responses):
+        return [1000.0 + 50 * len(text) for text in responses]
+
+    rows = corpus("tinytown", task="requests", size=200)
+    run = Run([PPO(longest=16), Scorer(long, standardise=True)], rows, model=load("tiny-gpt")).fit(1, progress=False)
+    asked = [row["prompt"] for row in rows["train"][:64]]
+    again = Run([PPO(), Scorer(long)], rows, model=load("tiny-gpt"))
+    said = again.respond(asked, temperature=1.0, max_new_tokens=64, seed=5)  # other draws
+    scores = run.score(asked, said)
+    assert abs(float(scores.mean())) < 0.5 and 0.5 < float(scores.std()) < 2
+    assert float(again.score(asked, said).mean()) > 1000
+    run.save(tmp_path)
+    loaded = Run.load(tmp_path, rows, [Scorer(long, standardise=True)])
+    assert torch.equal(loaded.score(asked, said), scores)
+
+
+def test_what_is_wrong_with_its_source_names_the_knob():
+    with pytest.raises(FileNotFoundError, match=r"Scorer\.by: .*runs/nowhere") as caught:
+        policy(Scorer("runs/nowhere")).fit(1, progress=False)
+    assert not getattr(caught.value, "__notes__", None)
