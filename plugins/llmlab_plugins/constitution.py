@@ -25,7 +25,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from llmlab.data.tinytown.constitution import ASK_CRITIQUE, ASK_JUDGEMENT, ASK_REVISION, PRINCIPLES
+from llmlab.data.tinytown.principles import ASK_CRITIQUE, ASK_JUDGEMENT, ASK_REVISION, PRINCIPLES
 from llmlab.generate import as_prompt, evaluating, respond
 from llmlab.rollout import lined_up
 from llmlab.seeds import generator

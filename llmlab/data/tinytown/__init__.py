@@ -7,7 +7,7 @@
 
 `nats` of a row is -ln p of its last column given the others (of the whole text, its end included, where there
 is one column), under the process of that row's split. What a fact is and how splits part them: `world.py`.
-How prompt and response join: `tasks.py`. Whose harm, whose help: `conversation.py`, `constitution.py`.
+How prompt and response join: `tasks.py`. Whose harm, whose help: `conversation.py`, `principles.py`.
 
     documents     text                     stories
     qa            prompt, response         a story and a question about it
@@ -39,7 +39,7 @@ from itertools import chain, islice
 from llmlab.data.corpus import SPLITS, Corpus, Example
 from llmlab.data.errors import DataError, nearest
 from llmlab.data.tinytown import grammar, parser
-from llmlab.data.tinytown.constitution import (
+from llmlab.data.tinytown.principles import (
     CRITIQUES,
     JUDGEMENTS,
     PRINCIPLES,
