@@ -39,6 +39,10 @@ from itertools import chain, islice
 from llmlab.data.corpus import SPLITS, Corpus, Example
 from llmlab.data.errors import DataError, nearest
 from llmlab.data.tinytown import grammar, parser
+from llmlab.data.tinytown.conversation import HELPFUL, RED_TEAM, REQUESTS
+from llmlab.data.tinytown.gold import Judgement, judge
+from llmlab.data.tinytown.grammar import Derivation
+from llmlab.data.tinytown.preferences import groups
 from llmlab.data.tinytown.principles import (
     CRITIQUES,
     JUDGEMENTS,
@@ -48,10 +52,6 @@ from llmlab.data.tinytown.principles import (
     judgement_prompt,
     revision_prompt,
 )
-from llmlab.data.tinytown.conversation import HELPFUL, RED_TEAM, REQUESTS
-from llmlab.data.tinytown.gold import Judgement, judge
-from llmlab.data.tinytown.grammar import Derivation
-from llmlab.data.tinytown.preferences import groups
 from llmlab.data.tinytown.tasks import DOCUMENTS, INSTRUCTION, NOTHING, QA, SENTIMENT, SUMMARIES, Task
 from llmlab.data.tinytown.words import write
 from llmlab.data.tinytown.world import DEALT, split_of
