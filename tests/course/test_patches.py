@@ -41,6 +41,7 @@ def test_it_is_a_small_file_beside_the_base(name):
     assert set(model.adaptations) - {"lora"} == {"reward", "ppo"} & set(TOLD[name]["techniques"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RECIPES)
 def test_it_is_as_good_as_its_card_says(name):
     torch.set_num_threads(1)

@@ -191,6 +191,7 @@ def test_nobody_asks_the_gold_judge(gpt, stage, monkeypatch):
     assert run.steps == 4 and written(run)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", KINDS)
 def test_the_rows_depend_on_the_seed_and_not_on_batches_or_order(gpt, stage):
     one = make(gpt, stage)
@@ -207,6 +208,7 @@ def test_a_row_is_written_alike_whoever_is_beside_it(gpt, revised):
     assert len(few) > 2 and few == revised[: len(few)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", KINDS)
 def test_a_loaded_run_goes_on_bit_for_bit_and_does_not_write_again(gpt, stage, tmp_path, monkeypatch):
     whole = make(gpt, stage).fit(progress=False)
@@ -229,6 +231,7 @@ def test_a_split_that_is_asked_for_later_is_written_by_the_model_as_it_was(gpt):
     assert [row["answer"] for row in now] != [row["answer"] for row in before]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", KINDS)
 def test_an_encoder_decoder_can_do_it_too(stage):
     technique = Seq2Seq(answers=0) if stage == "revise" else Reward()

@@ -61,6 +61,7 @@ def batches(run, count=8):
 # -- the contract ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("added", [(), (LoRA(),), (Adapters(),), (Dropout(),), (LoRA(dropout=0.3),)], ids=str)
 @pytest.mark.parametrize("knobs", [{}, {"ptx": 1.0, "ptx_data": "tinytown:pairs"}, {"temperature": 0.7}], ids=str)
 def test_the_first_ratio_is_exactly_one(base, added, knobs):
@@ -187,6 +188,7 @@ def test_the_number_of_the_implementation_details():
 # -- resuming ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("at", [3, 4, 5])
 def test_resume_in_the_middle_of_a_rollout_is_bit_for_bit(base, tmp_path, at):
     settings = dict(
@@ -205,6 +207,7 @@ def test_resume_in_the_middle_of_a_rollout_is_bit_for_bit(base, tmp_path, at):
 # -- learning ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("more", "rate", "steps"), [((), 3e-3, 60), ((LoRA(rank=4),), 1e-2, 90)], ids=["all", "lora"])
 def test_it_learns_what_is_rewarded_and_beta_holds_it_back(base, more, rate, steps):
     found = {}

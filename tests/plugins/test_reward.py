@@ -320,6 +320,7 @@ def test_an_evaluation_measures_no_more_prompts_than_it_is_told():
 # -- learning ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", DATA)
 def test_it_learns_from_the_bundled_models(name):
     data = {"train": pairs((4,) * 12), "validation": pairs((4,) * 6)}
@@ -330,6 +331,7 @@ def test_it_learns_from_the_bundled_models(name):
     assert first["loss"] > 0.5 and last["loss"] < 0.3 and last["accuracy"] > 0.9
 
 
+@pytest.mark.slow
 def test_tinytown_s_preferences_are_learnt():
     data = corpus("tinytown", task="preferences", size=1000)
     training = Training(steps=20, batch_size=6, evaluate_batches=6)
