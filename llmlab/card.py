@@ -128,8 +128,17 @@ def _training(run: Run) -> str:
 
 def _technique(technique: Any) -> str:
     known = hasattr(technique, "__dataclass_fields__")
-    knobs = ", ".join(f"{name} {json.dumps(v, default=str)}" for name, v in values(technique).items()) if known else ""
+    knobs = (
+        ", ".join(f"{name} {json.dumps(v, default=_in_memory)}" for name, v in values(technique).items())
+        if known
+        else ""
+    )
     return f"technique: {needs_of(technique).name}" + (f" ({knobs})" if knobs else "")
+
+
+def _in_memory(value: Any) -> str:
+    """What a file cannot hold, such as a model or a function, by its name alone."""
+    return f"{IN_MEMORY}: {getattr(value, '__qualname__', type(value).__qualname__)}"
 
 
 def _evaluation(run: Run) -> str:

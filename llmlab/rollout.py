@@ -131,3 +131,11 @@ def whiten(values: Tensor, mask: Tensor, shift_mean: bool = True) -> Tensor:
     variance = mean_over((values - mean).square(), mask)
     scaled = (values - mean) * (variance + 1e-8).rsqrt()
     return (scaled if shift_mean else scaled + mean) * mask
+
+
+def adapted(beta: float, kl: float, target: float, answers: int, horizon: int) -> float:
+    """The price of KL after a rollout of so many answers (Ziegler et al. 2019, section 2.2), KL in nats an answer.
+
+    β ← β (1 + clip(KL/target - 1, ±0.2) n / horizon)
+    """
+    return beta * (1 + min(0.2, max(-0.2, kl / target - 1)) * answers / horizon)

@@ -29,7 +29,7 @@ from llmlab.heads import ScalarHead
 from llmlab.losses import IGNORE, clipped_policy_loss, clipped_value_loss, mean_over
 from llmlab.precision import computing
 from llmlab.rewards import reward_function
-from llmlab.rollout import Rollout, advantages_of, kl_of_answers, lined_up, rollout, token_rewards, whiten
+from llmlab.rollout import Rollout, adapted, advantages_of, kl_of_answers, lined_up, rollout, token_rewards, whiten
 from llmlab.surgery import snapshot, swapped
 from llmlab.technique import hookimpl, knob, technique
 
@@ -109,8 +109,7 @@ class PPO:
             kept = {name: tensor[rows] for name, tensor in found.items()}
             yield Batch(inputs, kept | {"labels": labels, "beta": beta})
         if examples.training and self.target:
-            error = min(0.2, max(-0.2, float(found["kl"].mean()) / self.target - 1))
-            state["beta"] = beta * (1 + error * B / self.horizon)
+            state["beta"] = adapted(beta, float(found["kl"].mean()), self.target, B, self.horizon)
 
     def _longest(self, run: Any) -> int:
         return max(1, min(self.longest, run.model.room // 2))

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from llmlab import losses
-from llmlab.rollout import advantages_of, kl_of_answers, token_rewards, whiten
+from llmlab.rollout import adapted, advantages_of, kl_of_answers, token_rewards, whiten
 
 B, T = 5, 9
 EXACT = dict(rtol=0, atol=1e-12)
@@ -127,3 +127,11 @@ def test_no_gradient_where_the_ratio_is_clipped_to_profit():
     advantages = torch.tensor([[1.0, -1.0, -1.0, 1.0]])  # too far already, twice; on the way back, twice
     losses.clipped_policy_loss(logp, torch.zeros(1, 4), advantages, mask, 0.2).backward()
     assert (logp.grad[0, :2] == 0).all() and (logp.grad[0, 2:] != 0).all()
+
+
+def test_the_price_is_steered_by_a_fifth_at_most():
+    assert adapted(0.15, 12, 6, 256, 10_000) == pytest.approx(0.150768)
+    assert adapted(0.15, 600, 6, 256, 10_000) == adapted(0.15, 12, 6, 256, 10_000) > 0.15
+    assert adapted(0.15, -3, 6, 256, 10_000) == pytest.approx(0.15 * (1 - 0.2 * 256 / 10_000))
+    assert adapted(0.15, 6, 6, 256, 10_000) == 0.15
+    assert adapted(0.15, 6.6, 6, 1000, 10_000) == pytest.approx(0.15 * 1.01)

@@ -96,3 +96,19 @@ def test_a_corpus_of_the_kit_is_named_with_its_options(tiny):
     data = corpus("tinytown:qa", size=40)
     found = facts(model_card(make(data, tiny)))
     assert found["name"] == "tinytown task='qa', size=40, seed=0" and found["licence"] == data.licence
+
+
+def test_a_knob_in_memory_is_named_in_a_line(tmp_path):
+    """Not printed whole: a model's layers fill pages, a function's address differs from run to run."""
+    from llmlab import Run, load
+    from llmlab_plugins.ppo import PPO
+    from llmlab_plugins.scorer import Scorer
+
+    def brief(prompts, responses):
+        return [0.0] * len(responses)
+
+    base = load("tiny-gpt")
+    card = model_card(Run([PPO(gold=brief), Scorer(base)], [{"prompt": "a"}] * 20, model=base))
+    lines = [line for line in card.splitlines() if line.startswith("- technique")]
+    assert len(lines) == 2 and all(len(line) < 400 for line in lines)
+    assert "Transformer" in lines[1] and "brief" in lines[0] and "0x" not in card and "Embedding" not in card

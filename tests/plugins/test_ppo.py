@@ -181,10 +181,6 @@ def test_beta_is_steered_once_a_rollout(base):
     assert run.state[run.techniques[0]]["beta"] == pytest.approx(wanted, rel=1e-6)
 
 
-def test_the_number_of_the_implementation_details():
-    assert 0.15 * (1 + min(0.2, 12 / 6 - 1) * 256 / 10_000) == pytest.approx(0.150768)
-
-
 # -- resuming ----------------------------------------------------------------------------------------------------
 
 
