@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from .losses import IGNORE
 from .seeds import generator
 
+T = TypeVar("T")
 BUCKET = 16  # batches whose examples are sorted by length together
 
 
@@ -79,6 +80,14 @@ def stack_rows(one: Tensor, other: Tensor, fill: int) -> Tensor:
     """(B, T) above (P, U): (B + P, max(T, U)), filled on the right."""
     width = max(one.size(1), other.size(1))
     return torch.cat([F.pad(t.to(one.device), (0, width - t.size(1)), value=fill) for t in (one, other)])
+
+
+def by_length(lengths: Sequence[int], size: int, answer: Callable[[list[int]], Sequence[T]]) -> list[T]:
+    """What `answer` says of each of B rows, in their own order; asked for `size` of them, of like length, at a time."""
+    order = sorted(range(len(lengths)), key=lengths.__getitem__)
+    parts = [order[start : start + size] for start in range(0, len(order), size)]
+    said = {i: found for part in parts for i, found in zip(part, answer(part), strict=True)}
+    return [said[i] for i in range(len(lengths))]
 
 
 class Order:

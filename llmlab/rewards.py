@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .batch import pad
+from .batch import by_length, pad
 from .generate import as_prompt, evaluating
 from .heads import at_end
 from .model import Transformer
@@ -104,12 +104,13 @@ def answered(model: Transformer, prompts: Sequence[str], responses: Sequence[str
 
 def score_answers(model: Transformer, prompts: Sequence[str], responses: Sequence[str]) -> Tensor:
     """The raw scores of B answers by a model with a reward head, (B,): read at the last real token, the end mark."""
-    order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]) + len(responses[i]))  # so that little is padding
-    found = torch.zeros(len(prompts), device=next(model.parameters()).device)
+    device = next(model.parameters()).device
+
+    def answer(rows: list[int]) -> list[float]:
+        inputs = answered(model, [prompts[i] for i in rows], [responses[i] for i in rows])
+        scores = model.heads[HEAD](model(**inputs).hidden)  # (B, T)
+        return at_end(scores, inputs["keep"]).tolist()
+
     with evaluating(model):
-        for start in range(0, len(order), ROWS):
-            part = order[start : start + ROWS]
-            inputs = answered(model, [prompts[i] for i in part], [responses[i] for i in part])
-            scores = model.heads[HEAD](model(**inputs).hidden)  # (B, T)
-            found[part] = at_end(scores, inputs["keep"]).to(found)
-    return found
+        lengths = [len(x) + len(y) for x, y in zip(prompts, responses, strict=True)]
+        return torch.tensor(by_length(lengths, ROWS, answer), device=device)

@@ -18,16 +18,16 @@ the place is worth: with y₁ and y₂ exchanged p is exactly 1 - p. y₁ is cal
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from string import Formatter
 from typing import Any
 
 import torch
-from torch import Tensor
 
+from llmlab.batch import by_length
 from llmlab.data.tinytown.principles import ASK_CRITIQUE, ASK_JUDGEMENT, ASK_REVISION, PRINCIPLES
-from llmlab.generate import as_prompt, evaluating, respond
-from llmlab.rollout import lined_up
+from llmlab.generate import as_prompt, respond
+from llmlab.likelihood import log_likelihood
 from llmlab.seeds import generator
 from llmlab.surgery import snapshot, swapped
 from llmlab.technique import hookimpl, knob, needs_of, technique
@@ -147,36 +147,17 @@ class Constitution:
             ended = ((found.tokens == eos) & found.mask).any(1).tolist()
             return [(t.split("\n")[0].rstrip(), e or "\n" in t) for t, e in zip(found.text, ended, strict=True)]
 
-        written = by_length(asked, answer)
+        written = by_length([len(x) for x in asked], ROWS, answer)
         return [text for text, _ in written], [end for _, end in written]
 
 
 def chance_of_a(model: Any, prompts: Sequence[str]) -> list[float]:
     """P(" (A)") after each prompt, normalised over " (A)" and " (B)"."""
-    tok = model.tokenizer
-    a, b = (tok.encode(label) for label in LABELS)
-    asked = [as_prompt(model, prompt)[-(model.room - len(a)) :] for prompt in prompts]
-
-    def logp(rows: list[int], label: list[int]) -> Tensor:
-        inputs, labels = lined_up(model, [asked[i] for i in rows], [label] * len(rows))
-        device = next(model.parameters()).device
-        output = model(**{name: tensor.to(device) for name, tensor in inputs.items()})
-        found: Tensor = model.logprobs(output, labels.to(device)).double().sum(1)
-        return found
-
-    with evaluating(model):
-        return by_length(asked, lambda rows: (logp(rows, a) - logp(rows, b)).sigmoid().tolist())
-
-
-def by_length(asked: Sequence[Sequence[int]], answer: Callable[[list[int]], list[Any]]) -> list[Any]:
-    """What `answer` says to each of a few rows, asked for those of like length together, in the rows' own order."""
-    found: list[Any] = [None] * len(asked)
-    order = sorted(range(len(asked)), key=lambda i: len(asked[i]))
-    for start in range(0, len(order), ROWS):
-        rows = order[start : start + ROWS]
-        for i, said in zip(rows, answer(rows), strict=True):
-            found[i] = said
-    return found
+    room = model.room - max(len(model.tokenizer.encode(label)) for label in LABELS)
+    asked = [as_prompt(model, prompt)[-room:] for prompt in prompts]
+    a, b = (log_likelihood(model, asked, [label] * len(asked), ROWS) for label in LABELS)
+    chances: list[float] = (a - b).sigmoid().tolist()
+    return chances
 
 
 def _check_template(name: str, template: str, fields: Sequence[str]) -> None:
