@@ -18,9 +18,9 @@ def log_likelihood(
 ) -> Tensor:
     """log p(answer | prompt) = Σ_t log p(a_t | prompt, a_1 … a_{t-1}) in nats, for B of each: (B,).
 
-    Prompts are texts or ids. The answer's end mark is not counted, so that "The" is likelier than "The end". What begins
-    a word in the middle of a text has its space: log_likelihood(model, ["Ada works as a"], [" nurse"]). ValueError for
-    an encoder, which writes nothing, a model without a tokenizer, and a text longer than the context.
+    Prompts are texts or ids. The answer's end mark is not counted, so that "The" is likelier than "The end". What
+    begins a word in the middle of a text has its space: log_likelihood(model, ["Ada works as a"], [" nurse"]).
+    ValueError for an encoder, which writes nothing, a model without a tokenizer, and a text longer than the context.
     """
     tok = model.tokenizer
     if model.decoder is None or tok is None:

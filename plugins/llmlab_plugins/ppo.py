@@ -78,6 +78,12 @@ class PPO:
 
     @hookimpl
     def before_fit(self, run: Any) -> None:
+        used = {"gold": (reward_function, self.gold is not None), "ptx_data": (read_once, self.ptx)}
+        for name, (read, wanted) in used.items():
+            try:
+                _ = read(getattr(self, name)) if wanted else None
+            except (ValueError, TypeError, FileNotFoundError) as error:
+                raise type(error)(f"PPO.{name}: {error}") from None
         run.state[self] |= {"reference": snapshot(run.model), "beta": self.beta}
 
     @hookimpl(wrapper=True, tryfirst=True)

@@ -280,3 +280,10 @@ def test_a_reward_that_is_not_a_number(base):
     training = Training(steps=2, batch_size=8)
     with pytest.raises(FloatingPointError):
         Run([PPO(longest=8), Broken()], ROWS, model=base.model, training=training).fit(progress=False)
+
+
+@pytest.mark.parametrize("knobs", [{"gold": "nowhere"}, {"ptx": 1.0, "ptx_data": "nowhere"}], ids=str)
+def test_a_judge_or_a_corpus_that_is_not_there(base, knobs):
+    with pytest.raises((ValueError, FileNotFoundError), match=r"^.{0,3}PPO\.\w+: .*nowhere") as caught:
+        make(base, **knobs).fit(progress=False)
+    assert not getattr(caught.value, "__notes__", None)
