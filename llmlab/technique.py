@@ -15,10 +15,12 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import MISSING, Field, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeVar, dataclass_transform
 
-from .hookspecs import API, hookimpl
+from .hookspecs import API
+from .hookspecs import hookimpl as hookimpl
 
 if TYPE_CHECKING:
     from .model import ModelConfig
@@ -30,7 +32,6 @@ FAMILIES: tuple[Family, ...] = ("decoder", "encoder", "encoder-decoder")
 T = TypeVar("T")
 Objection = Callable[[Any, "ModelConfig"], str | None]  # (instance, the model's shape) -> why they do not fit, or None
 Gives = Callable[[Any], str]  # instance -> the columns that its `examples` adds to every row, separated by a space
-__all__ = ["FAMILIES", "Family", "Kind", "Needs", "Technique", "checked", "hookimpl", "knob", "knobs", "technique"]
 
 
 class Technique(Protocol):
@@ -87,6 +88,19 @@ def knobs(thing: Any) -> dict[str, Field[Any]]:
 def values(thing: Any) -> dict[str, Any]:
     """The present value of every knob of an instance."""
     return {name: getattr(thing, name) for name in knobs(thing)}
+
+
+@contextmanager
+def naming(what: str) -> Iterator[None]:
+    """Open the message of an error about a knob's value with the knob's name.
+
+    with naming("PPO.gold"):
+        judge = reward_function(self.gold)
+    """
+    try:
+        yield
+    except (ValueError, TypeError, FileNotFoundError) as error:
+        raise type(error)(f"{what}: {error}") from None
 
 
 @dataclass_transform(eq_default=False)

@@ -31,7 +31,7 @@ from llmlab.precision import computing
 from llmlab.rewards import reward_function
 from llmlab.rollout import Rollout, adapted, advantages_of, kl_of_answers, lined_up, rollout, token_rewards, whiten
 from llmlab.surgery import snapshot, swapped
-from llmlab.technique import hookimpl, knob, technique
+from llmlab.technique import hookimpl, knob, naming, technique
 
 VALUE = "value"
 read_once = lru_cache(maxsize=4)(corpus)
@@ -78,20 +78,19 @@ class PPO:
 
     @hookimpl
     def before_fit(self, run: Any) -> None:
-        used = {"gold": (reward_function, self.gold is not None), "ptx_data": (read_once, self.ptx)}
-        for name, (read, wanted) in used.items():
-            try:
-                _ = read(getattr(self, name)) if wanted else None
-            except (ValueError, TypeError, FileNotFoundError) as error:
-                raise type(error)(f"PPO.{name}: {error}") from None
+        if self.gold is not None:
+            with naming("PPO.gold"):
+                reward_function(self.gold)
+        if self.ptx:
+            with naming("PPO.ptx_data"):
+                read_once(self.ptx_data)
         run.state[self] |= {"reference": snapshot(run.model), "beta": self.beta}
 
     @hookimpl(wrapper=True, tryfirst=True)
     def examples(self, run: Any, split: str) -> Any:
         rows = yield
         room = run.model.room - self._longest(run)
-        tokens = [as_prompt(run.model, row["prompt"])[-room:] for row in rows]
-        return [{"prompt": row["prompt"], "tokens": ids} for row, ids in zip(rows, tokens, strict=True)]
+        return [{"prompt": row["prompt"], "tokens": as_prompt(run.model, row["prompt"])[-room:]} for row in rows]
 
     @hookimpl
     def batches(self, run: Any, examples: Chunk) -> Iterator[Batch]:
@@ -102,11 +101,9 @@ class PPO:
         orders = [torch.randperm(B, generator=draw).tensor_split(parts) for _ in range(self.epochs)]
         texts = [self._pretraining(run, draw, len(rows)) if self.ptx else None for rows in orders[0]]
         found = self._as_trained(run, rolled, orders[0], texts)
-        reference = self._logp(run, rolled, reference=True)
-        beta = state.get("beta", self.beta)
+        reference, beta = self._logp(run, rolled, reference=True), state.get("beta", self.beta)
         rewards = token_rewards(score, found["logp"] - reference, mask, beta)
-        if self.whiten_rewards:
-            rewards = whiten(rewards, mask, shift_mean=False)
+        rewards = whiten(rewards, mask, shift_mean=False) if self.whiten_rewards else rewards
         advantages = advantages_of(rewards, found["values"], mask, self.discount, self.smoothing)
         found |= {"returns": (advantages + found["values"]) * mask, "advantages": whiten(advantages, mask)}
         found |= {"score": score, **kl_of_answers(found["logp"], reference, mask)}

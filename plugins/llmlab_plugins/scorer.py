@@ -17,7 +17,7 @@ from torch import Tensor
 
 from llmlab.rewards import Reward, reward_function
 from llmlab.rollout import Responses
-from llmlab.technique import hookimpl, knob, technique
+from llmlab.technique import hookimpl, knob, naming, technique
 
 REFERENCES = 64  # answers that say what is usual
 
@@ -60,8 +60,6 @@ class Scorer:
         return (self._ready()(prompts, responses) - known["mean"]) / known["deviation"] * self.scale
 
     def _ready(self) -> Reward:
-        try:
+        with naming("Scorer.by"):
             self._reward = self._reward or reward_function(self.by)
-        except (ValueError, TypeError, FileNotFoundError) as error:
-            raise type(error)(f"Scorer.by: {error}") from None
         return self._reward
