@@ -6,12 +6,12 @@ import textwrap
 
 import pytest
 import torch
-from composition import checks
-from composition.cases import Case, additions, bare, base, known, stirred, trained, usual
 from torch import nn
 
 from llmlab.surgery import Wrapper, replace_modules
 from llmlab.technique import hookimpl, implemented, needs_of, technique
+from llmlab.testing import checks
+from llmlab.testing.cases import Case, additions, bare, base, known, stirred, trained, usual
 
 pytestmark = pytest.mark.slow
 ALONE = next(  # an objective that brings nothing of its own to train

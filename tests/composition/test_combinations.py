@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from composition import checks
-from composition.cases import stirred, trained, usual
+
+from llmlab.testing import checks
+from llmlab.testing.cases import stirred, trained, usual
 
 pytestmark = pytest.mark.slow
 ALL = usual()

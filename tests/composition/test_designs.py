@@ -7,14 +7,14 @@ from typing import get_args, get_type_hints
 
 import pytest
 import torch
-from composition import checks
-from composition.cases import SIZES, Case, additions, bare, copies, make, stirred, tokenizer
 from torch import nn
 
 from llmlab.model import PRESETS, ModelConfig, Transformer
 from llmlab.seeds import generator
 from llmlab.surgery import named_parameters
 from llmlab.technique import needs_of
+from llmlab.testing import checks
+from llmlab.testing.cases import SIZES, Case, additions, bare, copies, make, stirred, tokenizer
 
 pytestmark = pytest.mark.slow
 POSITIONS = get_args(get_type_hints(ModelConfig)["positions"])

@@ -7,8 +7,9 @@
 from __future__ import annotations
 
 import pytest
-from composition import checks
-from composition.cases import every, stirred, trained, usual
+
+from llmlab.testing import checks
+from llmlab.testing.cases import every, stirred, trained, usual
 
 LARGE = [case for case in every() if case not in usual()]
 pytestmark = [pytest.mark.exhaustive, pytest.mark.slow]

@@ -6,13 +6,13 @@ from functools import cache
 from itertools import combinations
 
 import pytest
-from composition.cases import additions, bare, config, known, refusal, rows, tokenizer
 
 from llmlab import Run
 from llmlab.lab import Lab
 from llmlab.lab.plan import SCRATCH
 from llmlab.model import PRESETS, ModelConfig, Transformer
 from llmlab.technique import FAMILIES, needs_of
+from llmlab.testing.cases import additions, bare, config, known, refusal, rows, tokenizer
 from llmlab.tokenizer import Tokenizer
 
 COLUMNS = ("text", "prompt response", "source target", "text label", "prompt chosen rejected", "prompt")

@@ -1,4 +1,4 @@
-"""Every combination of the catalogue's techniques, with small data and briefly trained bases to try them on.
+"""Any techniques together as runs, with small data and briefly trained bases to try them on.
 
 Nothing here names a technique: a new plugin file, also one in a folder that LLMLAB_PLUGINS names, is in the matrix by
 itself. Techniques keep their default knobs.
@@ -38,7 +38,7 @@ SLOTS = tuple(
         "apple boat candle drum engine fork globe horn",
     )
 )
-SIZES = dict(vocab_size=340, context=48, layers=2, heads=2, width=32, mlp_width=64, dropout=0.05)
+SIZES: dict[str, Any] = dict(vocab_size=340, context=48, layers=2, heads=2, width=32, mlp_width=64, dropout=0.05)
 STEPS = 40
 
 
@@ -99,6 +99,7 @@ def bare() -> list[Case]:
 
 
 def additions(case: Case) -> list[type]:
+    """The adaptations and extras that work on the case's family."""
     return [cls for cls in known("adaptation") + known("extra") if case.family in needs_of(cls).families]
 
 
@@ -176,12 +177,14 @@ def columns(objective: type) -> list[str]:
 
 
 def data(objective: type, words: int = 1, validation: bool = True) -> dict[str, list[dict[str, str]]]:
+    """Rows that an objective can learn from, by split; each word is one of the first `words` of its slot."""
     made = rows(columns(objective), words)
     return {"train": made[:64]} | ({"validation": made[64:]} if validation else {})
 
 
 @cache
 def tokenizer(family: str) -> Tokenizer:
+    """One for the sentences, of the kind that the family usually has."""
     texts = [row["text"] for row in rows(["text"], 8)]
     return Tokenizer.train(texts, SIZES["vocab_size"], "wordpiece" if family == "encoder" else "bpe")
 
@@ -190,6 +193,7 @@ def tokenizer(family: str) -> Tokenizer:
 
 
 def config(family: str) -> ModelConfig:
+    """A tiny model's shape."""
     return replace(ModelConfig.usual(family), **SIZES)
 
 
@@ -275,10 +279,12 @@ def unknown(case: Case) -> list[Any]:
 
 
 def copies(model: Transformer) -> dict[str, Tensor]:
+    """Every parameter as it is now, by plain name."""
     return {name: p.detach().clone() for name, p in named_parameters(model)}
 
 
 def prompts(model: Transformer, lengths: Sequence[int] = (9, 4, 6)) -> list[list[int]]:
+    """Fixed random ids, a row for each length."""
     draw = generator(3, "prompts")
     return [torch.randint(0, model.config.vocab_size, (n,), generator=draw).tolist() for n in lengths]
 

@@ -10,7 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from composition.cases import (
+from torch import Tensor
+
+from llmlab import Run, detach, merge
+from llmlab.batch import Chunk
+from llmlab.generate import generate
+from llmlab.model import Transformer
+from llmlab.pretrained import load_model, save_model
+from llmlab.surgery import named_parameters, pass_on
+from llmlab.technique import needs_of
+from llmlab.testing.cases import (
     Case,
     Trained,
     copies,
@@ -23,20 +32,11 @@ from composition.cases import (
     trained,
     unknown,
 )
-from torch import Tensor
-
-from llmlab import Run, detach, merge
-from llmlab.batch import Chunk
-from llmlab.generate import generate
-from llmlab.model import Transformer
-from llmlab.pretrained import load_model, save_model
-from llmlab.surgery import named_parameters, pass_on
-from llmlab.technique import needs_of
 
 FALL = 0.3  # nats: what training gains at least
 SHARE = 0.7  # of what the weaker of a pair gains alone, the pair gains at least
 UNUSED = ("pooler.",)  # what only a classifier reads
-writing = importlib.import_module("llmlab.generate")  # the package's attribute of this name is the function
+writing: Any = importlib.import_module("llmlab.generate")  # the package's attribute of this name is the function
 
 
 # -- training ----------------------------------------------------------------------------------------------------
