@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import lru_cache
-from itertools import chain, cycle
 from typing import Any
 
 import torch
@@ -26,11 +25,11 @@ from llmlab.data import corpus
 from llmlab.data.pairs import as_pair
 from llmlab.generate import as_prompt
 from llmlab.heads import ScalarHead
-from llmlab.losses import IGNORE, clipped_policy_loss, clipped_value_loss, mean_over
-from llmlab.precision import computing
+from llmlab.losses import IGNORE, clipped_policy_loss, clipped_value_loss
+from llmlab.policy import Policy, dealt, moved, shuffles
 from llmlab.rewards import reward_function
-from llmlab.rollout import Rollout, adapted, advantages_of, kl_of_answers, lined_up, rollout, token_rewards, whiten
-from llmlab.surgery import snapshot, swapped
+from llmlab.rollout import adapted, advantages_of, kl_of_answers, lined_up, token_rewards, whiten
+from llmlab.surgery import snapshot
 from llmlab.technique import hookimpl, knob, naming, technique
 
 VALUE = "value"
@@ -89,63 +88,33 @@ class PPO:
     @hookimpl(wrapper=True, tryfirst=True)
     def examples(self, run: Any, split: str) -> Any:
         rows = yield
-        room = run.model.room - self._longest(run)
-        return [{"prompt": row["prompt"], "tokens": as_prompt(run.model, row["prompt"])[-room:]} for row in rows]
+        return self._policy(run).asked(rows)
 
     @hookimpl
     def batches(self, run: Any, examples: Chunk) -> Iterator[Batch]:
-        B, state = len(examples), run.state[self]
-        parts, draw = min(self.minibatches, B), examples.generators("minibatches")[0]
-        rolled, score = self._write(run, examples, examples.generators("rollout"))
-        mask = rolled.mask
-        orders = [torch.randperm(B, generator=draw).tensor_split(parts) for _ in range(self.epochs)]
+        B, state, policy = len(examples), run.state[self], self._policy(run)
+        rolled, score = policy.answers(examples, examples.generators("rollout"))
+        mask, draw = rolled.mask, examples.generators("minibatches")[0]
+        orders = shuffles(B, self.minibatches, self.epochs, draw)
         texts = [self._pretraining(run, draw, len(rows)) if self.ptx else None for rows in orders[0]]
-        found = self._as_trained(run, rolled, orders[0], texts)
-        reference, beta = self._logp(run, rolled, reference=True), state.get("beta", self.beta)
+        found = policy.as_trained(rolled, orders[0], self._read, texts)
+        reference, beta = policy.logp(rolled, state.get("reference")), state.get("beta", self.beta)
         rewards = token_rewards(score, found["logp"] - reference, mask, beta)
         rewards = whiten(rewards, mask, shift_mean=False) if self.whiten_rewards else rewards
         advantages = advantages_of(rewards, found["values"], mask, self.discount, self.smoothing)
         found |= {"returns": (advantages + found["values"]) * mask, "advantages": whiten(advantages, mask)}
         found |= {"score": score, **kl_of_answers(found["logp"], reference, mask)}
-        for rows, text in zip(chain(*orders), cycle(texts), strict=False):
-            inputs, labels = rolled.part(rows, text)
-            kept = {name: tensor[rows] for name, tensor in found.items()}
-            yield Batch(inputs, kept | {"labels": labels, "beta": beta})
+        yield from dealt(rolled, found, orders, texts, beta=beta)
         if examples.training and self.target:
             state["beta"] = adapted(beta, float(found["kl"].mean()), self.target, B, self.horizon)
 
-    def _longest(self, run: Any) -> int:
-        return max(1, min(self.longest, run.model.room // 2))
+    def _policy(self, run: Any) -> Policy:
+        return Policy(run, self.longest, self.temperature, self.no_end)
 
-    def _write(self, run: Any, rows: Any, draws: Any) -> tuple[Rollout, Tensor]:
-        """Answers to the rows' prompts, and the score of each, (B,)."""
-        asked, longest = [row["tokens"] for row in rows], self._longest(run)
-        rolled = rollout(run.model, asked, max_new_tokens=longest, temperature=self.temperature, draws=draws)
-        score = run.score([row["prompt"] for row in rows], rolled.responses)
-        return rolled, torch.where(rolled.ended, score, self.no_end)
-
-    def _logp(self, run: Any, rolled: Rollout, reference: bool = False) -> Tensor:
-        """log π of each token of the answers, (B, T), or log π_ref, by the model as it was before the first step."""
-        was = run.state[self].get("reference", {}) if reference else {}
-        with swapped(run.model, was), computing(run.model, run.training.precision):
-            found: Tensor = run.model.logprobs(run.model(**rolled.inputs), rolled.labels, self.temperature)
-        return found
-
-    def _as_trained(self, run: Any, rolled: Rollout, order: Any, texts: Any) -> dict[str, Tensor]:
-        """log π and V (B, T) as the first pass will compute them, minibatch for minibatch: its first ratio is 1."""
-        found = {name: torch.zeros_like(rolled.labels, dtype=torch.float32) for name in ("logp", "values")}
-        for rows, text in zip(order, texts, strict=True):
-            inputs, labels = rolled.part(rows, text)
-            with computing(run.model, run.training.precision):
-                both = self._read(run.model, run.model(**inputs), labels)
-            for name, tensor in zip(found, both, strict=True):
-                found[name][rows] = tensor[: len(rows), : rolled.labels.size(1)].float()
-        return found
-
-    def _read(self, model: Any, output: Any, labels: Tensor) -> tuple[Tensor, Tensor]:
+    def _read(self, model: Any, output: Any, labels: Tensor) -> dict[str, Tensor]:
         """log π of the labels, and V where they are, each (B, T)."""
         values = model.heads[VALUE](output.hidden) * (labels != IGNORE)
-        return model.logprobs(output, labels, self.temperature), values
+        return {"logp": model.logprobs(output, labels, self.temperature), "values": values}
 
     def _pretraining(self, run: Any, draw: torch.Generator, count: int) -> tuple[dict[str, Tensor], Tensor]:
         """What the model reads of `count` texts, drawn anew, and the labels to it."""
@@ -159,17 +128,14 @@ class PPO:
     @hookimpl
     def compute_loss(self, model: Any, batch: Batch, output: Any) -> dict[str, Tensor]:
         n, T = batch["logp"].shape
-        everything, values = self._read(model, output, batch["labels"])
+        everything, values = self._read(model, output, batch["labels"]).values()
         logp, mask = everything[:n, :T], batch["labels"][:n, :T] != IGNORE
         policy = clipped_policy_loss(logp, batch["logp"], batch["advantages"], mask, self.clip)
         value = clipped_value_loss(values[:n, :T], batch["values"], batch["returns"], mask, self.clip)
-        ratio = (logp - batch["logp"]).detach().exp()
         told = {
             "policy_loss": policy,
             "value_loss": value,
-            "ratio": mean_over(ratio, mask),
-            "clipped": mean_over(((ratio - 1).abs() > self.clip).float(), mask),
-            "approximate_kl": mean_over((logp.detach() - batch["logp"]).square(), mask) / 2,
+            **moved(logp, batch["logp"], mask, self.clip),
             "beta": logp.new_tensor(batch["beta"]),
         }
         loss = policy + self.value * value
@@ -180,10 +146,4 @@ class PPO:
 
     @hookimpl
     def evaluate(self, run: Any, split: str) -> dict[str, float]:
-        rows = run.rows(split)[: self.answers]
-        rolled, score = self._write(run, rows, [run.generator("answers", split, i) for i in range(len(rows))])
-        found = {"score": score, "ended": rolled.ended.float()}
-        if self.gold is not None:
-            found["gold"] = reward_function(self.gold)([row["prompt"] for row in rows], rolled.responses)
-        found |= kl_of_answers(self._logp(run, rolled), self._logp(run, rolled, reference=True), rolled.mask)
-        return {name: float(values.mean()) for name, values in found.items()}
+        return self._policy(run).measured(split, self.answers, run.state[self].get("reference", {}), self.gold)
