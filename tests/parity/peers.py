@@ -1,0 +1,310 @@
+"""Peers of the kit: their models at random sizes, ours with the same weights, and how far the two are apart."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from llmlab import Run, Training
+from llmlab.batch import Batch, Chunk, pad
+from llmlab.losses import IGNORE
+from llmlab.model import ModelConfig, Transformer
+from llmlab.pretrained.huggingface import FAMILIES, T5_GATED, _find, load_huggingface
+from llmlab.surgery import named_parameters
+from llmlab.tokenizer import Tokenizer
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+transformers = pytest.importorskip(
+    "transformers", reason="transformers is not installed: pip install 'llmlab[bench]' to compare with it"
+)
+
+# Both sides compute in double precision, 53 bits or 1.1e-16, and order their sums differently: what is measured is
+# 1e-15 to 1e-13. A wrong constant, sign, mask or place is off by 1e-6 at least, so between the two there is room.
+BOUND = 1e-11
+GREATEST: dict[tuple[str, str], float] = {}  # (family, what is compared) -> greatest error seen; `--errors` prints it
+
+WORDS = [
+    "Ada",
+    "Ben",
+    "and",
+    "Chi",
+    "find",
+    "the",
+    "old",
+    "red",
+    "lamp",
+    "near",
+    "a",
+    "very",
+    "small",
+    "green",
+    "by",
+    "our",
+]
+TEXTS = [" ".join(random.Random(i).choices(WORDS, k=9)) for i in range(80)]
+
+
+class _Double(TorchFunctionMode):
+    """Whatever asks for float32 gets float64: peers round norms, angles and logits in between, and so do we."""
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = {k: torch.float64 if v is torch.float32 else v for k, v in (kwargs or {}).items()}
+        args = tuple(torch.float64 if a is torch.float32 else a for a in args)
+        return (torch.Tensor.double if function is torch.Tensor.float else function)(*args, **kwargs)
+
+
+@contextmanager
+def double_precision() -> Iterator[None]:
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        with _Double():
+            yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+def note(family: str, what: str, error: float) -> None:
+    GREATEST[family, what] = max(error, GREATEST.get((family, what), 0.0))
+
+
+def compare(family: str, what: str, found: Tensor, wanted: Tensor, scale: float = 0.0, bound: float = BOUND) -> None:
+    """Fail unless the greatest difference is within `bound` of the greatest number (or of `scale`, if that is more)."""
+    assert found.shape == wanted.shape, f"{what}: {tuple(found.shape)} beside {tuple(wanted.shape)}"
+    assert found.dtype == wanted.dtype == torch.float64
+    size = max(float(wanted.detach().abs().max()), scale)
+    error = float((found - wanted).detach().abs().max()) / size
+    note(family, what.split(":")[0], error)
+    assert error < bound, f"{family}, {what}: {error:.1e} apart"
+
+
+# -- peers at random sizes ---------------------------------------------------------------------------------------
+
+
+def tokenizer(family: str, extra: int = 0) -> Tokenizer:
+    kind, size = ("wordpiece", 90) if family == "bert" else ("bpe", 310)
+    return Tokenizer.train(TEXTS, size + extra, kind)
+
+
+def drawn(family: str, seed: int) -> tuple[Any, Tokenizer, random.Random]:
+    """One of the peer's models, of sizes that the seed draws, a tokenizer for it, and the generator to draw on."""
+    draw = random.Random(f"{family} {seed}")
+    tok = tokenizer(family, draw.randint(0, 5))
+    rotary = family in ("llama", "qwen2")
+    heads, size = draw.choice([1, 2, 3, 4, 6]), draw.choice([2, 4, 6, 10] if rotary else [3, 5, 6, 7])
+    width, inner, layers = heads * size, draw.randint(7, 50), draw.randint(1, 3)
+    vocabulary, context = tok.vocab_size + draw.randint(0, 30), draw.randint(34, 50)
+    tied, eps = draw.random() < 0.5, 10.0 ** -draw.randint(3, 8)
+    ids = dict(bos_token_id=tok.bos, eos_token_id=tok.eos, pad_token_id=tok.pad)
+    common = dict(vocab_size=vocabulary, **ids)
+    plain = dict(
+        hidden_size=width,
+        intermediate_size=inner,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        max_position_embeddings=context,
+    )
+    torch.manual_seed(seed)
+    if family == "gpt2":
+        off = dict(
+            resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, activation_function=draw.choice(["gelu_new", "gelu"])
+        )
+        sizes = dict(n_positions=context, n_embd=width, n_layer=layers, n_head=heads, n_inner=inner)
+        config = transformers.GPT2Config(**common, **sizes, **off, layer_norm_epsilon=eps, tie_word_embeddings=tied)
+        model = transformers.GPT2LMHeadModel(config)
+    elif family in ("llama", "qwen2"):
+        groups = draw.choice([k for k in range(1, heads + 1) if heads % k == 0])
+        rope = {"rope_type": "default", "rope_theta": draw.choice([100.0, 10000.0, 500000.0])}
+        rope = {"rope_parameters": rope} if transformers.__version__ >= "5" else {"rope_theta": rope["rope_theta"]}
+        config = {"llama": transformers.LlamaConfig, "qwen2": transformers.Qwen2Config}[family](
+            **common, **plain, **rope, num_key_value_heads=groups, rms_norm_eps=eps, tie_word_embeddings=tied
+        )
+        kind = {"llama": transformers.LlamaForCausalLM, "qwen2": transformers.Qwen2ForCausalLM}[family]
+        model = kind(config)
+    elif family == "bert":
+        off = dict(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, layer_norm_eps=eps, type_vocab_size=2)
+        config = transformers.BertConfig(**common, **plain, **off, hidden_act=draw.choice(["gelu", "relu"]))
+        model = transformers.BertForMaskedLM(config)
+    elif family == "t5":
+        buckets = dict(relative_attention_num_buckets=draw.choice([6, 8, 12]), relative_attention_max_distance=19)
+        act = draw.choice(["relu", "gated-gelu"])
+        sizes = dict(d_model=width, d_kv=size, d_ff=inner, num_layers=layers, num_heads=heads, n_positions=context)
+        config = transformers.T5Config(
+            **common,
+            **sizes,
+            **buckets,
+            feed_forward_proj=act,
+            dropout_rate=0.0,
+            tie_word_embeddings=tied,
+            decoder_start_token_id=tok.bos,
+            layer_norm_epsilon=eps,
+        )
+        model = transformers.T5ForConditionalGeneration(config)
+    else:
+        stacks = {f"{s}_{k}": v for s in ("encoder", "decoder") for k, v in (("layers", layers), ("ffn_dim", inner))}
+        config = transformers.BartConfig(
+            **common,
+            **stacks,
+            d_model=width,
+            encoder_attention_heads=heads,
+            decoder_attention_heads=heads,
+            max_position_embeddings=context,
+            dropout=0.0,
+            activation_function="gelu",
+            decoder_start_token_id=tok.bos,
+            forced_eos_token_id=None,
+        )
+        model = transformers.BartForConditionalGeneration(config)
+    with torch.no_grad():
+        for p in model.parameters():  # large enough that every part matters, gains near 1
+            p.copy_(torch.randn_like(p) * 0.3 + (p if p.dim() == 1 else 0))
+    return model.eval(), tok, draw
+
+
+# -- the same rows for both ---------------------------------------------------------------------------------------
+
+
+def phrase(draw: random.Random, most: int) -> str:
+    return " " + " ".join(draw.choices(WORDS, k=draw.randint(1, most)))
+
+
+def learn(techniques: list[Any], rows: list[dict[str, str]], model: Transformer, tok: Tokenizer, count: int) -> Run:
+    """A run of the techniques, about to learn from the first `count` of its examples."""
+    model.tokenizer = tok
+    training = Training(batch_size=count)
+    run = Run(techniques, {"train": rows}, model=model, training=training, device="cpu")
+    run.model.train()
+    return run
+
+
+def step(run: Run) -> tuple[Batch, Tensor, Tensor]:
+    """The batch of its first examples, the logits of the N labels (N, V), and their loss after `backward`."""
+    rows, count = run.rows("train"), run.training.batch_size
+    (batch,) = run.make_batches(Chunk([rows[i] for i in range(count)], range(count), 0, 0, training=True))
+    hidden = run.model(**batch.inputs).hidden[batch["labels"] != IGNORE]
+    loss = run.step(batch)["loss"]
+    loss.backward()
+    return batch, run.model.head(hidden), loss
+
+
+def asked(family: str, pairs: list[tuple[str, str]], tok: Tokenizer, left: bool = False) -> dict[str, Tensor]:
+    """Pairs as the peers' documentation asks for them: ids, a mask and labels."""
+    if family in ("t5", "bart"):
+        sources, targets = ([[*tok.encode(pair[i]), tok.eos] for pair in pairs] for i in (0, 1))
+    else:
+        prompts = [[tok.bos, *tok.encode(x)] for x, _ in pairs]
+        sources = [[*x, *tok.encode(y), tok.eos] for x, (_, y) in zip(prompts, pairs, strict=True)]
+        targets = [[IGNORE] * len(x) + whole[len(x) :] for x, whole in zip(prompts, sources, strict=True)]
+    ids, keep = pad(sources, tok.pad, left), pad([[1] * len(s) for s in sources], 0, left)
+    return {
+        "input_ids": ids,
+        "attention_mask": keep,
+        "labels": pad(targets, IGNORE, left and family not in ("t5", "bart")),
+    }
+
+
+def answers(theirs: Any, given: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """Their logits of the N labels (N, V), and their loss."""
+    found, labels = theirs(**given), given["labels"]
+    if theirs.config.model_type in ("t5", "bart", "bert"):
+        return found.logits[labels != IGNORE], found.loss
+    return found.logits[:, :-1][labels[:, 1:] != IGNORE], found.loss
+
+
+# -- ours with the same weights ----------------------------------------------------------------------------------
+
+_ATTENTION = {"query": "q_proj", "kv.key": "k_proj", "kv.value": "v_proj", "out": "out_proj"}
+_PARTS = {
+    **{f"attention.{ours}": f"self_attn.{theirs}" for ours, theirs in _ATTENTION.items()},
+    **{f"cross.{ours}": f"encoder_attn.{theirs}" for ours, theirs in _ATTENTION.items()},
+    "norm_attention": "self_attn_layer_norm",
+    "norm_cross": "encoder_attn_layer_norm",
+    "mlp.up": "fc1",
+    "mlp.down": "fc2",
+    "norm_mlp": "final_layer_norm",
+}
+BART = {  # no folder of this family is read, but the kit's Transformer computes it
+    **{f"{s}.blocks.#.{ours}": f"model.{s}.layers.#.{p}" for s in ("encoder", "decoder") for ours, p in _PARTS.items()},
+    **{f"{s}.embeddings.position": f"model.{s}.embed_positions" for s in ("encoder", "decoder")},
+    **{f"{s}.embeddings.norm": f"model.{s}.layernorm_embedding" for s in ("encoder", "decoder")},
+    "encoder.embeddings.token": "model.shared",
+}
+
+
+def _bart(theirs: nn.Module) -> Transformer:
+    config: Any = theirs.config
+    shape = ModelConfig(
+        family="encoder-decoder",
+        vocab_size=config.vocab_size,
+        context=config.max_position_embeddings,
+        layers=config.encoder_layers,
+        heads=config.encoder_attention_heads,
+        width=config.d_model,
+        mlp_width=config.encoder_ffn_dim,
+        positions="learned",
+        norm_position="post",
+        norm_embeddings=True,
+        activation="gelu",
+    )
+    ours = Transformer(shape)
+    with torch.no_grad():
+        for name, p in named_parameters(ours):
+            p.copy_(theirs_of(name, theirs, dict(theirs.named_parameters())))
+    return ours.eval()
+
+
+def same(theirs: Any, folder: Any) -> Transformer:
+    """Ours with the peer's weights, which go through a folder."""
+    if theirs.config.model_type == "bart":
+        return _bart(theirs)
+    theirs.save_pretrained(folder)
+    return load_huggingface(folder)
+
+
+def names_of(theirs: Any) -> dict[str, str]:
+    """Our layers -> theirs."""
+    kind = theirs.config.model_type
+    if kind == "bart":
+        return BART
+    return T5_GATED if kind == "t5" and theirs.config.is_gated_act else FAMILIES[kind][1]
+
+
+def theirs_of(name: str, theirs: Any, tensors: dict[str, Tensor]) -> Tensor:
+    """Of the peer's tensors (weights, gradients) the one for our parameter: a third of a fused one, turned, …"""
+    kind = theirs.config.model_type
+    found = _find(name, names_of(theirs), tensors, transposed=kind == "gpt2")
+    assert found is not None, name
+    first = 2 if kind == "bart" and name.endswith("position.weight") else 0  # its first position is the third row
+    return found[first:]
+
+
+def scale_of(gradients: Iterable[Tensor]) -> float:
+    """Below this, a gradient counts as 0: a thousandth of the greatest."""
+    return max(float(g.abs().max()) for g in gradients) / 1000
+
+
+def compare_gradients(family: str, ours: nn.Module, theirs: Any) -> None:
+    """Every gradient of ours beside the peer's, and none of the peer's left over.
+
+    A key's bias changes no softmax, so its gradient is 0 but for rounding: hence the scale, 1/1000 of the greatest.
+    """
+    gradients = {n: p.grad for n, p in theirs.named_parameters() if p.grad is not None}
+    assert len(gradients) == len(list(theirs.named_parameters()))
+    least, count = scale_of(gradients.values()), 0
+    for name, p in named_parameters(ours):
+        assert p.grad is not None, name
+        wanted = theirs_of(name, theirs, gradients)
+        compare(family, f"gradient: {name}", p.grad, wanted, least)
+        count += p.numel()
+    if family == "bart":
+        count += 2 * 2 * theirs.config.d_model  # the two rows before its first position
+        assert not any(gradients[f"model.{s}.embed_positions.weight"][:2].any() for s in ("encoder", "decoder"))
+    assert count == sum(g.numel() for g in gradients.values())
