@@ -1,8 +1,8 @@
-"""How likely a model finds an answer after a prompt: log p(answer | prompt)."""
+"""How likely a model, as it is or as it was, finds an answer after a prompt: log p(answer | prompt)."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -10,7 +10,27 @@ from torch import Tensor
 from .batch import by_length
 from .generate import as_prompt, evaluating
 from .model import Transformer
+from .precision import computing
 from .rollout import lined_up
+from .surgery import swapped
+
+
+def token_logprobs(
+    model: Transformer,
+    inputs: Mapping[str, Tensor],
+    labels: Tensor,
+    precision: str = "fp32",
+    temperature: float = 1.0,
+    was: Mapping[str, Tensor] | None = None,
+) -> Tensor:
+    """log p of each label, (B, T) -> (B, T), 0 where it is ignored, in the numbers that a step computes with.
+
+    `was` holds values of parameters to use in place of the model's own: of a reference, the `snapshot`.
+    """
+    device = next(model.parameters()).device
+    with swapped(model, dict(was or {})), computing(model, precision):
+        output = model(**{name: t.to(device) for name, t in inputs.items()})
+        return model.logprobs(output, labels.to(device), temperature)
 
 
 def log_likelihood(
@@ -30,8 +50,7 @@ def log_likelihood(
 
     def answer(rows: list[int]) -> list[float]:
         inputs, labels = lined_up(model, [asked[i] for i in rows], [said[i] for i in rows])
-        output = model(**{name: t.to(device) for name, t in inputs.items()})
-        return model.logprobs(output, labels.to(device)).double().sum(-1).tolist()
+        return token_logprobs(model, inputs, labels).double().sum(-1).tolist()
 
     with evaluating(model):
         lengths = [len(x) + len(y) for x, y in zip(asked, said, strict=True)]

@@ -164,7 +164,7 @@ def _batches(run: Run) -> Iterator[Batch]:
 def _step(run: Run, batches: list[Batch], horizon: int) -> dict[str, float]:
     """One optimiser step on one or more batches, each counting by its labels: as if they were one batch."""
     settings, optimizer = run.training, run.optimizer
-    run.model.train(not any(needs_of(t).on_policy for t in run.techniques))  # else it is not the model that wrote
+    run.model.train(all(needs_of(t).dropout for t in run.techniques))
     assert optimizer is not None
     weights = [batch.weight for batch in batches]
     total = max(1, sum(weights))

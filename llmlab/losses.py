@@ -90,6 +90,16 @@ def preference_loss(better: Tensor, worse: Tensor, preference: Tensor | float = 
     return -preference * F.logsigmoid(margin) - (1 - preference) * F.logsigmoid(-margin)
 
 
+def preference_accuracy(margin: Tensor, preference: Tensor, weight: Tensor | float = 1.0) -> Tensor:
+    """The share of pairs, all (N,) -> (), whose `margin` r_better - r_worse is on the side of their label p.
+
+    A margin of 0 is half right. A label of ½ says nothing and does not count; ½ if all are such.
+    """
+    counted = weight * (preference != 0.5)
+    right = ((margin * (preference - 0.5)).sign() + 1) / 2 * counted
+    return right.sum() / counted.sum() if counted.any() else right.new_tensor(0.5)
+
+
 def kl_estimates(logp: Tensor, reference: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Schulman's (2020) three estimates of KL(π ‖ π_ref) from a token that π drew, elementwise, in nats.
 

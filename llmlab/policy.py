@@ -18,11 +18,11 @@ from torch import Tensor
 
 from .batch import Batch
 from .generate import as_prompt
+from .likelihood import token_logprobs
 from .losses import mean_over
 from .precision import computing
 from .rewards import reward_function
 from .rollout import Rollout, kl_of_answers, rollout
-from .surgery import swapped
 
 if TYPE_CHECKING:
     from .run import Run
@@ -62,10 +62,8 @@ class Policy:
 
     def logp(self, rolled: Rollout, weights: dict[str, Tensor] | None = None) -> Tensor:
         """log π of each token of the answers, (B, T), by the model as it is or with `weights` in place of its own."""
-        model = self.run.model
-        with swapped(model, weights or {}), computing(model, self.run.training.precision):
-            found: Tensor = model.logprobs(model(**rolled.inputs), rolled.labels, self.temperature)
-        return found
+        precision = self.run.training.precision
+        return token_logprobs(self.run.model, rolled.inputs, rolled.labels, precision, self.temperature, weights)
 
     def as_trained(
         self, rolled: Rollout, order: Sequence[Tensor], read: Read, texts: Sequence[Text | None] = (None,)

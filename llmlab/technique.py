@@ -52,6 +52,7 @@ class Needs:
     learning_rate: float | None = None
     base: bool = False  # True: it is meant to start from a trained model
     on_policy: bool = False  # True: the model writes its own batches, so they make no validation loss
+    dropout: bool = True  # False: the model that trains stays in eval mode
     objection: Objection | None = None
     gives: Gives | None = None
 
@@ -178,6 +179,7 @@ def technique(
     learning_rate: float | None = None,
     base: bool = False,
     on_policy: bool = False,
+    dropout: bool = True,
     objection: Objection | None = None,
     gives: Gives | None = None,
     api: int = API,
@@ -188,12 +190,12 @@ def technique(
     `columns`: the columns its examples need, alternatives as a list: ["prompt response", "text label"].
     `families`: the model families it works on. `needs`: hooks another technique must implement, such as
     "score". `learning_rate`: what a run uses when its user names none. `base`: it wants a trained model.
-    `on_policy`: its batches are written by the model that trains, which therefore stays in eval mode: with dropout it
-    would not be the model that wrote. `objection`: a function of an instance and a
-    `ModelConfig` that says in half a sentence, after the technique's name, why the two cannot work together, or
-    returns None. `gives`: a function of an instance that names the columns it adds to the data's, so that a technique
-    which needs them does not refuse the data. `api`: version of the hooks it was written for; a later one than this
-    kit's is refused with a ValueError.
+    `on_policy`: its batches are written by the model that trains. `dropout`: False where that model is compared with
+    what it was, and always where it wrote: with dropout it would be another model, so it trains in eval mode.
+    `objection`: a function of an instance and a `ModelConfig` that says in half a sentence, after the technique's name,
+    why the two cannot work together, or returns None. `gives`: a function of an instance that names the columns it adds
+    to the data's, so that a technique which needs them does not refuse the data. `api`: version of the hooks it was
+    written for; a later one than this kit's is refused with a ValueError.
     """
     if api > API:
         raise ValueError(f"written for version {api} of the hooks; this llmlab has {API}: upgrade llmlab")
@@ -210,6 +212,7 @@ def technique(
             learning_rate,
             base,
             on_policy,
+            dropout and not on_policy,
             objection,
             gives,
         )

@@ -19,8 +19,9 @@ import torch
 from torch import Tensor
 
 from llmlab.batch import Batch, Chunk
+from llmlab.data.pairs import as_preference
 from llmlab.heads import ScalarHead, at_end
-from llmlab.losses import preference_loss
+from llmlab.losses import preference_accuracy, preference_loss
 from llmlab.rewards import HEAD, answered, reward_function, score_answers
 from llmlab.technique import hookimpl, knob, technique
 
@@ -53,14 +54,15 @@ class Reward:
         rows = yield
         found: dict[Any, dict[str, Any]] = {}
         for i, row in enumerate(rows):
-            preference = _checked(row, f"Reward.examples: row {i} of the {split} split")
-            empty: dict[str, Any] = {"prompt": row["prompt"], "answers": [], "pairs": []}
-            one = found.setdefault((row.get("group"), row["prompt"]), empty)
-            for answer in (row["chosen"], row["rejected"]):
+            where = f"Reward.examples: row {i} of the {split} split"
+            prompt, chosen, rejected, preference = as_preference(row, where)
+            empty: dict[str, Any] = {"prompt": prompt, "answers": [], "pairs": []}
+            one = found.setdefault((row.get("group"), prompt), empty)
+            for answer in (chosen, rejected):
                 if answer not in one["answers"]:
                     one["answers"].append(answer)
             at = one["answers"].index
-            one["pairs"].append((at(row["chosen"]), at(row["rejected"]), preference))
+            one["pairs"].append((at(chosen), at(rejected), preference))
         return Prompts(list(found.values()))
 
     @hookimpl
@@ -76,7 +78,7 @@ class Reward:
         scores = at_end(model.heads[HEAD](output.hidden), batch["keep"])  # (B,)
         better, worse, p, weight = scores[batch["better"]], scores[batch["worse"]], batch["preference"], batch["weight"]
         loss = (preference_loss(better, worse, p) * weight).sum()  # of (N,)
-        return {"loss": loss, "accuracy": accuracy((better - worse).detach(), p, weight)}
+        return {"loss": loss, "accuracy": preference_accuracy((better - worse).detach(), p, weight)}
 
     @hookimpl
     def evaluate(self, run: Any, split: str) -> dict[str, float]:
@@ -84,9 +86,9 @@ class Reward:
         rows = run.rows(split)[: self.measured]
         scores = score_answers(run.model, *_texts(rows)).cpu()
         better, worse, p = map(torch.tensor, zip(*_pairs(rows), strict=True))
-        margin, weight = scores[better] - scores[worse], torch.ones_like(p)
+        margin = scores[better] - scores[worse]
         return {
-            "accuracy": float(accuracy(margin, p, weight)),
+            "accuracy": float(preference_accuracy(margin, p)),
             "margin": float((margin * (2 * p - 1)).mean()),
             "calibration_error": calibration_error(margin.sigmoid(), p),
         }
@@ -101,22 +103,6 @@ class Reward:
     @hookimpl
     def score(self, run: Any, prompts: Sequence[str], responses: Any) -> Tensor:
         return reward_function(run.model)(prompts, responses)
-
-
-def _checked(row: dict[str, Any], where: str) -> float:
-    """How sure a row is of its choice; ValueError if it is no pair."""
-    if not all(isinstance(row.get(name), str) for name in ("prompt", "chosen", "rejected")):
-        raise ValueError(f"{where} is no pair: prompt, chosen and rejected must be text")
-    if row["chosen"] == row["rejected"]:
-        raise ValueError(f"{where} has two equal answers, from which there is nothing to learn: take it out")
-    given = row.get("preference")
-    try:
-        preference = 1.0 if given is None else float(given)
-    except (TypeError, ValueError):
-        preference = -1.0
-    if not 0 <= preference <= 1:
-        raise ValueError(f"{where} has preference {given!r}: it is how sure the choice is, a number from 0 to 1")
-    return preference
 
 
 def _texts(rows: Sequence[dict[str, Any]]) -> tuple[list[str], list[str]]:
@@ -140,13 +126,6 @@ def _preferred(row: dict[str, Any]) -> int:
     for b, w, p in row["pairs"]:
         won[b], won[w] = won[b] + p, won[w] + 1 - p
     return won.index(max(won))
-
-
-def accuracy(margin: Tensor, preference: Tensor, weight: Tensor) -> Tensor:
-    """The share of pairs in which the preferred answer scores higher, all (N,) -> (); ties (0.5) do not count."""
-    counted = weight * (preference != 0.5)
-    right = (margin * (preference - 0.5) > 0) * counted
-    return right.sum() / counted.sum() if counted.any() else right.new_tensor(0.5)
 
 
 def calibration_error(p: Tensor, wanted: Tensor, bins: int = 10) -> float:

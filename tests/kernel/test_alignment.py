@@ -40,6 +40,19 @@ def test_preference_loss():
     assert losses.preference_loss(far, -far).item() == 0 and losses.preference_loss(-far, far).item() == 4000
 
 
+def test_preference_accuracy():
+    """Pairs on the side of their label, a tie half right, by plain counting; labels of a half are left out."""
+    margin, p = draw(60).round(), torch.rand(60, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    p[::7], weight = 0.5, draw(60, seed=2).abs()
+    won, total = 0.0, 0.0
+    for m, q, w in zip(margin.tolist(), p.tolist(), weight.tolist(), strict=True):
+        if q != 0.5:
+            total += w
+            won += w * (0.5 if m == 0 else (m > 0) == (q > 0.5))
+    assert (margin == 0).any() and losses.preference_accuracy(margin, p, weight).item() == pytest.approx(won / total)
+    assert losses.preference_accuracy(margin, torch.full((60,), 0.5)) == 0.5
+
+
 def test_kl_estimates_are_right_on_average():
     """Against the divergence of two distributions over ten tokens, summed exactly."""
     p, q = draw(10).softmax(0), draw(10, seed=1).softmax(0)

@@ -10,8 +10,10 @@ import torch
 
 from llmlab.exposure import candidate_scores, exposure
 from llmlab.generate import as_prompt
-from llmlab.likelihood import log_likelihood
+from llmlab.likelihood import log_likelihood, token_logprobs
 from llmlab.model import ModelConfig, Transformer
+from llmlab.rollout import lined_up
+from llmlab.surgery import snapshot
 from llmlab.tokenizer import Tokenizer
 
 TEXTS = ["Ada has a cat.", "Ben likes two dogs.", "Chi sees the sea.", "Dan has a red box."]
@@ -99,3 +101,20 @@ def test_what_cannot_be_scored_is_told(decoder):
         candidate_scores(decoder, "Ada has", ["1", ""])
     with pytest.raises(ValueError, match="by a decoder"):
         candidate_scores(build("encoder-decoder"), "Ada has", ["1"])
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@torch.no_grad()
+def test_log_probabilities_by_the_weights_that_were(precision):
+    """Of a model that has moved: those it had, bit for bit, and its own again afterwards."""
+    model = build()
+    inputs, labels = lined_up(model, [as_prompt(model, "Ada has")] * 2, [model.tokenizer.encode(" a cat."), [5]])
+    was, before = snapshot(model), token_logprobs(model, inputs, labels, precision)
+    for p in model.parameters():
+        p += 0.1 * torch.randn_like(p)
+    now = token_logprobs(model, inputs, labels, precision)
+    assert torch.equal(token_logprobs(model, inputs, labels, precision, was=was), before)
+    assert torch.equal(token_logprobs(model, inputs, labels, precision), now) and (now - before).abs().max() > 0.1
+    warm = model.logits(model(**inputs)).div(0.5).log_softmax(-1)
+    wanted = warm.gather(-1, labels.clamp(min=0)[..., None]).squeeze(-1) * (labels >= 0)
+    torch.testing.assert_close(token_logprobs(model, inputs, labels, temperature=0.5), wanted)

@@ -16,7 +16,7 @@ from llmlab import Run, Training
 from llmlab.batch import Batch
 from llmlab.progress import Lines, Progress
 from llmlab.surgery import named_parameters
-from llmlab.technique import hookimpl
+from llmlab.technique import hookimpl, technique
 from llmlab.training import SCHEDULES, recommended_rate
 from llmlab_plugins.clm import CLM
 from llmlab_plugins.lora import LoRA
@@ -371,3 +371,18 @@ def test_the_last_after_step_sees_the_weights_that_are_kept(texts, tiny):
     run = Run([CLM(window=16), Looks()], texts, config=tiny, training=training).fit()
     assert run.best["step"] < 4, "the last was the best, so this tests nothing"
     assert torch.equal(seen[4], run.model.head.output.weight) and not torch.equal(seen[3], seen[4])
+
+
+@pytest.mark.parametrize(("given", "trains"), [({}, True), ({"dropout": False}, False), ({"on_policy": True}, False)])
+def test_a_technique_may_ask_for_steps_without_dropout(texts, tiny, given, trains):
+    modes = []
+
+    @technique(**given)
+    class Watch:
+        @hookimpl(wrapper=True)
+        def compute_loss(self, model):
+            modes.append(model.training)
+            return (yield)
+
+    clm(texts, tiny, Watch(), steps=2, evaluate_every=10).fit()
+    assert modes.count(True) == 2 * trains and modes.count(False) > 0

