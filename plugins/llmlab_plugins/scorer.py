@@ -1,10 +1,12 @@
 """Scorer: rewards for objectives that ask for them, from a reward model, a rule or any Python function.
 
+    r(x, y) = scale · (by(x, y) - μ) / σ
+
 Run([PPO(), Scorer("runs/reward-1")], data=corpus("tinytown", task="requests"), model=base)
 Run([PPO(), Scorer(lambda prompts, responses: [-len(text) for text in responses])], …)
 
-With `standardise` scores are shifted and divided so that what the model answers before the first step has mean 0 and
-variance 1 (Ziegler et al. 2019): then a number such as PPO's for an answer without an end means what it says.
+μ = 0 and σ = 1; with `standardise` they are the mean and the deviation of what the model's answers score before the
+first step (Ziegler et al. 2019): then a number such as PPO's for an answer without an end means what it says.
 """
 
 from __future__ import annotations
