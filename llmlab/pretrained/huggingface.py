@@ -1,7 +1,8 @@
 """Reads a folder in Hugging Face's layout as one of our models: gpt2, llama, qwen2, bert, t5.
 
 1. Only what the kit's Transformer can compute exactly is read; anything else is refused in one line that names it.
-2. A tokenizer that lacks a special token uses another one in its place: most have no padding, so the end mark pads.
+2. Where T5's head is untied, its two stacks share an embedding; ours are then two, equal at first.
+3. A tokenizer that lacks a special token uses another one in its place: most have no padding, so the end mark pads.
 """
 
 from __future__ import annotations
@@ -79,6 +80,7 @@ BERT = {
 }
 T5 = {
     "encoder.embeddings.token": "shared",
+    "decoder.embeddings.token": "shared",  # a copy where the head has a matrix of its own, as in T5 1.1 and FLAN-T5
     "encoder.relative.table": "encoder.block.0.layer.0.SelfAttention.relative_attention_bias",
     "encoder.blocks.#.norm_attention": "encoder.block.#.layer.0.layer_norm",
     "encoder.blocks.#.attention.query": "encoder.block.#.layer.0.SelfAttention.q",

@@ -203,6 +203,41 @@ def test_prefix_tuning(family, seed, hidden, tmp_path):
     assert not merged.decoder.positions.prefix.hidden
 
 
+def silent_distances(theirs):
+    """peft's prefix of T5 stands in the text: it has a distance, and so a bias. Ours has none. With a bias of 0 …"""
+    theirs.decoder.block[0].layer[0].SelfAttention.relative_attention_bias.weight.data.zero_()
+
+
+@seeds
+def test_prefix_tuning_of_t5(seed, tmp_path):
+    """What the two share: a prefix of the decoder's self-attention, where distances have no bias.
+
+    peft's has no prefix in the encoder nor in cross-attention: ours is taken off there. It gives layer i the keys and
+    values 2i (modulo the number of layers), so with an even number two layers share theirs, and their gradients add up.
+    """
+    length = 1 + seed
+    config = lambda theirs: peft.PrefixTuningConfig(task_type="SEQ_2_SEQ_LM", num_virtual_tokens=length)  # noqa: E731
+    technique = Prefix(length=length, hidden=0)
+    run, theirs, given = both("t5", seed, technique, config, tmp_path, silent_distances)
+    encoder, decoder = run.model.encoder, run.model.decoder
+    ours, other = decoder.positions.prefix, theirs.prompt_encoder["default"].embedding.weight
+    encoder.positions = encoder.positions.base
+    for block in encoder.blocks:
+        block.attention.kv = block.attention.kv.base
+    for block in decoder.blocks:
+        block.cross.kv = block.cross.kv.base
+    L, size = len(decoder.blocks), 2 * run.model.config.width
+    with torch.no_grad():
+        other.normal_(std=0.5)
+        for i, block in enumerate(decoder.blocks):
+            ours.table[:, block.attention.kv.columns] = other[:, 2 * i % L * size :][:, :size]
+    compare_steps("prefix, t5's decoder", run, theirs, given)
+    wanted = torch.zeros_like(other)
+    for i, block in enumerate(decoder.blocks):
+        wanted[:, 2 * i % L * size :][:, :size] += ours.table.grad[:, block.attention.kv.columns]
+    compare("prefix, t5's decoder", "gradient", wanted, other.grad)
+
+
 # -- (IA)³ -------------------------------------------------------------------------------------------------------
 
 SCALED = {"gpt2": (["c_attn"], "mlp.c_proj"), "llama": (["k_proj", "v_proj"], "down_proj"), "t5": (["k", "v"], "wo")}

@@ -18,10 +18,12 @@ transformers = pytest.importorskip(
     "transformers", reason="transformers is not installed: pip install 'llmlab[bench]' to compare with it"
 )
 
+from parity.peers import compare_gradients, double_precision  # noqa: E402
+
 from llmlab.generate import generate  # noqa: E402
 from llmlab.losses import IGNORE  # noqa: E402
 from llmlab.model import Transformer  # noqa: E402
-from llmlab.pretrained.huggingface import FAMILIES, T5_GATED, _find, load_huggingface  # noqa: E402
+from llmlab.pretrained.huggingface import FAMILIES, _find, load_huggingface  # noqa: E402
 from llmlab.surgery import adapt, merge, named_parameters  # noqa: E402
 from llmlab.tokenizer import Tokenizer  # noqa: E402
 
@@ -67,7 +69,7 @@ CASES = {
     "gpt2, untied and exact gelu": lambda: gpt2(tie_word_embeddings=False, activation_function="gelu", n_inner=None),
     "llama": llama,
     "llama, tied and another base": lambda: llama(
-        tie_word_embeddings=True, rope_parameters={"rope_type": "default", "rope_theta": 777.0}
+        tie_word_embeddings=True, rope_theta=777.0, rope_parameters={"rope_type": "default", "rope_theta": 777.0}
     ),
     "llama, one key head": lambda: llama(num_key_value_heads=1),
     "qwen2": qwen2,
@@ -133,31 +135,39 @@ def test_logits_loss_and_gradients(make, tmp_path):
 
 
 @pytest.mark.parametrize("changes", [{}, {"tie_word_embeddings": False, "feed_forward_proj": "gated-gelu"}], ids=str)
-def test_t5(changes, tmp_path, monkeypatch):
+def test_t5(changes, tmp_path):
     """Both versions: logits, loss, every gradient, and a greedy answer to sources of unequal length."""
-    norm = (
-        transformers.models.t5.modeling_t5.T5LayerNorm
-    )  # theirs rounds to float32 in between, which hides differences
-    exact = lambda n, x: n.weight * x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + n.variance_epsilon)  # noqa: E731
-    monkeypatch.setattr(norm, "forward", exact)
-    theirs, ours = pair(lambda: t5(**changes), tmp_path)
-    bound = dict(rtol=1e-10, atol=1e-10)
-    source, keep = batch()
-    tokens, _ = batch(2)
-    answer = theirs(input_ids=source, attention_mask=keep.long(), decoder_input_ids=tokens)
-    output = ours(tokens, source=source, source_keep=keep)
-    torch.testing.assert_close(ours.head(output.hidden), answer.logits, **bound)
-    wanted = torch.nn.functional.cross_entropy(answer.logits.flatten(0, 1), tokens.roll(-1, 1).flatten())
-    loss = ours.loss(output, tokens.roll(-1, 1))
-    wanted.backward()
-    loss.backward()
-    gradients = {n: p.grad for n, p in theirs.named_parameters()}
-    names = T5_GATED if changes else FAMILIES["t5"][1]
-    for name, p in named_parameters(ours):
-        torch.testing.assert_close(p.grad, _find(name, names, gradients, transposed=False), **bound)
-    said = theirs.generate(source, attention_mask=keep.long(), max_new_tokens=9, do_sample=False)[:, 1:]
-    rows = [s[k].tolist() for s, k in zip(source, keep, strict=True)]
-    assert generate(ours, rows, max_new_tokens=9, temperature=0, bos=0).rows() == said.tolist()
+    with double_precision():  # theirs rounds to float32 in between, which hides differences
+        theirs, ours = pair(lambda: t5(**changes), tmp_path)
+        bound = dict(rtol=1e-10, atol=1e-10)
+        source, keep = batch()
+        tokens, _ = batch(2)
+        answer = theirs(input_ids=source, attention_mask=keep.long(), decoder_input_ids=tokens)
+        output = ours(tokens, source=source, source_keep=keep)
+        torch.testing.assert_close(ours.head(output.hidden), answer.logits, **bound)
+        wanted = torch.nn.functional.cross_entropy(answer.logits.flatten(0, 1), tokens.roll(-1, 1).flatten())
+        loss = ours.loss(output, tokens.roll(-1, 1))
+        wanted.backward()
+        loss.backward()
+        compare_gradients("t5", ours, theirs)
+        said = theirs.generate(source, attention_mask=keep.long(), max_new_tokens=9, do_sample=False)[:, 1:]
+        rows = [s[k].tolist() for s, k in zip(source, keep, strict=True)]
+        assert generate(ours, rows, max_new_tokens=9, temperature=0, bos=0).rows() == said.tolist()
+
+
+@pytest.mark.parametrize("equal", [True, False])
+def test_t5_whose_head_is_its_own(equal, tmp_path):
+    """T5 1.1 and FLAN-T5 have a matrix `lm_head` in their files; one that came with the embedding's numbers is it."""
+    torch.manual_seed(0)
+    theirs = t5(tie_word_embeddings=False, feed_forward_proj="gated-gelu").eval()
+    head = theirs.shared.weight if equal else torch.randn(V, 24)
+    theirs.lm_head.weight = torch.nn.Parameter(head.clone())
+    theirs.save_pretrained(tmp_path)
+    ours, (source, keep), (tokens, _) = load_huggingface(tmp_path), batch(), batch(2)
+    wanted = theirs(input_ids=source, attention_mask=keep.long(), decoder_input_ids=tokens).logits
+    torch.testing.assert_close(ours.logits(ours(tokens, source=source, source_keep=keep)), wanted, rtol=1e-4, atol=1e-4)
+    assert not ours.config.tied and torch.equal(ours.head.output.weight, head)
+    assert torch.equal(ours.encoder.embeddings.token.weight, ours.decoder.embeddings.token.weight)
 
 
 @decoders
