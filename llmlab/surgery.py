@@ -49,6 +49,22 @@ class Wrapper(nn.Module):
         """
         raise ValueError(f"{self.owner or type(self).__name__} cannot be merged: what it adds is no change of a weight")
 
+    def linear(self) -> nn.Linear:
+        """The linear layer that `merged` folds into. ValueError where another technique's change stays in between."""
+        if not isinstance(self.base, nn.Linear):
+            inner = getattr(self.base, "owner", "") or type(self.base).__name__
+            raise ValueError(f"{self.owner} cannot be merged without {inner}, which it is built around: merge both")
+        return self.base
+
+
+def linear_layer(weight: Tensor, bias: Tensor | None) -> nn.Linear:
+    """A linear layer of these numbers, (d_out, d_in) and (d_out,); none is drawn."""
+    new = nn.Linear(weight.size(1), weight.size(0), bias=bias is not None, device="meta")
+    new.weight = nn.Parameter(weight)
+    if bias is not None:
+        new.bias = nn.Parameter(bias)
+    return new
+
 
 def unwrap(module: nn.Module) -> nn.Module:
     """The layer inside any number of wrappers: ask it for sizes."""
@@ -252,16 +268,15 @@ def _note_what_stays(model: Transformer, name: str, parameters: dict[str, nn.Par
 
 
 def _remove(model: nn.Module, replacement: Callable[[Wrapper], nn.Module | None]) -> None:
-    """Put `replacement(wrapper)` in the place of each wrapper for which it is not None or the wrapper itself."""
+    """Put `replacement(wrapper)` in the place of each wrapper for which it is not None, from the inside out."""
     for _, holder, attribute in list(named_layers(model)):
-        module: nn.Module = getattr(holder, attribute)
-        while isinstance(module, Wrapper):
-            instead = replacement(module)
-            if instead is None or instead is module:  # it stays
-                holder, attribute, module = module, "base", module.base
-            else:
-                setattr(holder, attribute, instead)
-                module = instead
+        around: list[tuple[nn.Module, str]] = []
+        while isinstance(module := getattr(holder, attribute), Wrapper):
+            around.append((holder, attribute))
+            holder, attribute = module, "base"
+        for outer, name in reversed(around):  # of two changes of one weight the outer one meets the inner one's result
+            if (instead := replacement(getattr(outer, name))) is not None:
+                setattr(outer, name, instead)
 
 
 def _untie(model: Transformer) -> None:

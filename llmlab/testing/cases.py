@@ -28,6 +28,7 @@ from llmlab.seeds import generator
 from llmlab.surgery import named_parameters, pass_on
 from llmlab.technique import hookimpl, implemented, needs_of, technique
 from llmlab.tokenizer import Tokenizer
+from llmlab.training import recommended_rate
 
 SLOTS = tuple(
     words.split()
@@ -40,6 +41,7 @@ SLOTS = tuple(
 )
 SIZES: dict[str, Any] = dict(vocab_size=340, context=48, layers=2, heads=2, width=32, mlp_width=64, dropout=0.05)
 STEPS = 40
+RATE = 1e-2  # what so small a model learns with, unless its techniques ask for more
 
 
 @technique(kind="extra")
@@ -202,7 +204,7 @@ def base(objective: type, family: str) -> Transformer:
     """A model that has learnt the sentences with eight words a slot, by the objective itself where it can."""
     if needs_of(objective).on_policy:
         return next(base(c.objective, family) for c in bare() if c.family == family and not _samples(c))
-    training = Training(steps=200, batch_size=16, learning_rate=1e-2)
+    training = Training(steps=200, batch_size=16, learning_rate=RATE)
     company = [cls() for cls in Case(objective, family).company]
     given = data(objective, 8, validation=False)
     made = Run([objective(), *company], given, config=config(family), tokenizer=tokenizer(family), training=training)
@@ -217,9 +219,11 @@ def make(case: Case, order: Sequence[type] | None = None, **more: Any) -> Run:
     """The run of a case, its techniques in any order. Without `validation` it measures nothing."""
     model, given = more.pop("model", None), more.pop("data", None)
     given = given or data(case.objective, validation=more.pop("validation", False))
-    training = Training(**{"steps": STEPS, "batch_size": 8, "learning_rate": 1e-2, "evaluate_every": STEPS, **more})
+    used = [cls() for cls in (*(order or case.techniques), *case.company)]
+    rate = max(RATE, recommended_rate(used))
+    training = Training(**{"steps": STEPS, "batch_size": 8, "learning_rate": rate, "evaluate_every": STEPS, **more})
     return Run(
-        [cls() for cls in (*(order or case.techniques), *case.company)],
+        used,
         given,
         model=model or base(case.objective, case.family),
         training=training,

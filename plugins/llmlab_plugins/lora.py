@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from llmlab.surgery import Wrapper, replace_modules
+from llmlab.surgery import Wrapper, linear_layer, replace_modules
 from llmlab.technique import hookimpl, knob, technique
 
 
@@ -40,13 +40,9 @@ class LoRALinear(Wrapper):
 
     @torch.no_grad()
     def merged(self) -> nn.Module:
-        old = self.base
-        assert isinstance(old, nn.Linear)
-        new = nn.Linear(old.in_features, old.out_features, bias=old.bias is not None, device="meta")  # draws nothing
-        new.weight = nn.Parameter(old.weight + self.delta())  # a weight tied to another is untied here
-        if old.bias is not None:
-            new.bias = nn.Parameter(old.bias.clone())
-        return new
+        old = self.linear()
+        # the sum is a tensor of its own: a weight tied to another is untied here
+        return linear_layer(old.weight + self.delta(), None if old.bias is None else old.bias.clone())
 
 
 @technique(kind="adaptation", learning_rate=5e-3, base=True)

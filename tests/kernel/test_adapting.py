@@ -14,6 +14,7 @@ from llmlab import Run, Training, detach, merge
 from llmlab.pretrained import load_model
 from llmlab.surgery import (
     Wrapper,
+    linear_layer,
     named_parameters,
     pass_on,
     replace_modules,
@@ -405,6 +406,58 @@ def test_what_no_weight_can_hold_stays_in_its_plainest_form_after_a_merge(texts,
     assert trained(new(texts, tiny, Shift(factors=1), model=merged)) == set(left)
     assert torch.equal(logits(detach(run.model), tokens), logits(base.model, tokens))
     assert list(merge(run.model, "lora").adaptations["shift"]["knobs"].values()) == [2]
+
+
+class Gain(Wrapper):
+    """Multiply the output: a change of the weight, inside LoRA's by its name."""
+
+    order = 0
+
+    def __init__(self, base):
+        super().__init__(base)
+        self.gain_of = nn.Parameter(torch.tensor(1.5))
+
+    def forward(self, x):
+        return self.base(x) * self.gain_of
+
+    def merged(self):
+        inside = self.linear()
+        return linear_layer(inside.weight * self.gain_of, inside.bias * self.gain_of)
+
+
+class Zoom(Gain):
+    """The same, but around LoRA's."""
+
+
+@technique(kind="adaptation")
+class Gains:
+    zoom: bool = knob(False, "Whether around.")
+
+    @hookimpl
+    def adapt_model(self, model):
+        replace_modules(model, ["query"], Zoom if self.zoom else Gain)
+
+    @hookimpl
+    def trains(self, name):
+        return name.endswith(".gain_of")
+
+
+@pytest.mark.parametrize("zoom", [False, True], ids=["inside", "around"])
+def test_two_changes_of_one_weight_merge_together_and_the_inner_one_alone(zoom, texts, tiny):
+    base, tokens = new(texts, tiny).fit(), torch.randint(0, 100, (2, 12))
+    inner, outer = ("lora", "gains") if zoom else ("gains", "lora")
+    for order in ((LoRA(rank=3), Gains(zoom)), (Gains(zoom), LoRA(rank=3))):
+        run = new(texts, tiny, *order, model=base.model)
+        stir(run.model)
+        before, merged = logits(run.model, tokens), merge(run.model)
+        assert torch.allclose(logits(merged, tokens), before, atol=1e-5)
+        assert not merged.adaptations and not [m for m in merged.modules() if isinstance(m, Wrapper)]
+        once = merge(run.model, inner)
+        assert list(once.adaptations) == [outer] and torch.allclose(logits(once, tokens), before, atol=1e-5)
+        assert torch.allclose(logits(merge(once), tokens), before, atol=1e-5)
+        with pytest.raises(ValueError, match=f"^{outer} cannot be merged without {inner}, which it is built around"):
+            merge(run.model, outer)
+        assert torch.equal(logits(run.model, tokens), before)
 
 
 def test_merged_model_can_be_adapted_anew(texts, tiny):

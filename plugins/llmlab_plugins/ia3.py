@@ -1,0 +1,74 @@
+"""(IA)³: train three vectors a layer, which turn keys, values and the MLP's hidden units up or down (Liu et al. 2022).
+
+    softmax(Q (l_k ⊙ K)ᵀ / √(D/H)) (l_v ⊙ V)    and in the MLP    W₂ (l_ff ⊙ act(W₁ x))        l = 1 at the start
+
+So training starts from the base model exactly. In a decoder of L layers L (2 d_kv + d_ff) numbers train, and 2 d_kv
+more for each cross-attention; d_kv is the width of all key heads, with grouped queries less than the model's. In a
+gated MLP the hidden units are the product of gate and value. `merge` multiplies rows of W_k and W_v with their biases
+and columns of W₂: the model is then as fast as the base.
+
+1. Keys are scaled before they are turned by their position, as in peft, or no weight could hold l_k.
+2. A vector scales all that its layer gives, LoRA's update with it; but not a prefix's keys and values, which no layer
+   of the model makes. For the same reason it cannot be merged without a LoRA on one of its layers: merge both.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from llmlab.surgery import Wrapper, linear_layer, replace_modules
+from llmlab.technique import hookimpl, knob, technique
+
+
+class ScaledLinear(Wrapper):
+    """A linear layer, (…, d_in) -> (…, d_out), whose output, or whose input, is multiplied by a trained vector."""
+
+    order = 0  # a change of the weight; outside of LoRA's by its name
+
+    def __init__(self, linear: nn.Linear, side: str) -> None:
+        super().__init__(linear)
+        self.side = side
+        self.ia3_l = nn.Parameter(
+            linear.weight.new_ones(linear.in_features if side == "input" else linear.out_features)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.base(x * self.ia3_l) if self.side == "input" else self.base(x) * self.ia3_l
+        return y
+
+    @torch.no_grad()
+    def merged(self) -> nn.Module:
+        old, scale = self.linear(), self.ia3_l
+        if self.side == "input":
+            return linear_layer(old.weight * scale, None if old.bias is None else old.bias.clone())
+        return linear_layer(old.weight * scale[:, None], None if old.bias is None else old.bias * scale)
+
+
+@technique(kind="adaptation", learning_rate=5e-2, base=True)
+class IA3:
+    """Train gains of keys, values and the MLP's hidden units; freeze everything else."""
+
+    keys: bool = knob(True, "Scale the keys of every attention, by l_k.")
+    values: bool = knob(True, "Scale the values of every attention, by l_v.")
+    mlp: bool = knob(True, "Scale the hidden units of every MLP, by l_ff.")
+
+    def __post_init__(self) -> None:
+        if not (self.keys or self.values or self.mlp):
+            raise ValueError("IA3.keys, values and mlp are all False, so nothing would train: turn one on")
+
+    @hookimpl
+    def adapt_model(self, model: nn.Module) -> None:
+        chosen = {"kv.key": self.keys, "kv.value": self.values, "mlp.down": self.mlp}
+
+        def wrap(layer: nn.Module, side: str) -> Wrapper:
+            assert isinstance(layer, nn.Linear)
+            return ScaledLinear(layer, side)
+
+        for target in [name for name, scaled in chosen.items() if scaled]:
+            side = "input" if target == "mlp.down" else "output"  # what W₂ reads are the hidden units
+            replace_modules(model, [target], lambda layer: wrap(layer, side))  # noqa: B023
+
+    @hookimpl
+    def trains(self, name: str) -> bool:
+        return name.endswith(".ia3_l")
