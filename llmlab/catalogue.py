@@ -9,8 +9,12 @@ from __future__ import annotations
 import difflib
 import os
 import pkgutil
+import sys
+import threading
 import warnings
+import zlib
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from importlib import import_module, metadata, util
@@ -23,6 +27,7 @@ from .technique import Needs
 SHIPPED = "llmlab_plugins"
 GROUP = "llmlab.plugins"
 FOLDERS = "LLMLAB_PLUGINS"
+PATIENCE = 20.0  # seconds that importing a technique from elsewhere may take
 
 
 @dataclass(frozen=True)
@@ -76,6 +81,16 @@ def find(name: str) -> type:
     return entry.cls
 
 
+def from_file(path: Path) -> list[type]:
+    """The techniques in one file. FileNotFoundError, or ValueError, which says why there are none."""
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {path}")
+    entries = _load(path.stem, str(path), partial(_from_file, path), complain=False)
+    if broken := [entry.error for entry in entries if entry.cls is None]:
+        raise ValueError(f"{path} could not be loaded: {broken[0]}")
+    return [entry.cls for entry in entries if entry.cls]
+
+
 def make(description: Any) -> Any:
     """An instance from what a run file holds: "sft", {"lora": {"rank": 4}}, or an instance as it is."""
     if isinstance(description, str):
@@ -94,15 +109,15 @@ def _entries(folders: str) -> Iterator[Entry]:
         yield from _load(module, "shipped", partial(import_module, f"{SHIPPED}.{module}"))
     for point in metadata.entry_points(group=GROUP):
         origin = f"{point.dist.name} {point.dist.version}" if point.dist else "an installed package"
-        yield from _load(point.name, origin, point.load)
+        yield from _load(point.name, origin, partial(_in_time, point.load))
     for folder in filter(None, folders.split(os.pathsep)):
         if not Path(folder).is_dir():
             _complain(FileNotFoundError(f"{FOLDERS} names {folder}, which is no folder"), folder)
         for path in sorted(Path(folder).glob("[!_]*.py")):
-            yield from _load(path.stem, str(path), partial(_from_file, path))
+            yield from _load(path.stem, str(path), partial(_in_time, partial(_from_file, path)))
 
 
-def _load(name: str, source: str, importer: Callable[[], Any]) -> list[Entry]:
+def _load(name: str, source: str, importer: Callable[[], Any], complain: bool = True) -> list[Entry]:
     """Import one source. Whatever goes wrong in it, an attempt to leave the process included, becomes an entry."""
     try:
         found = importer()
@@ -111,8 +126,30 @@ def _load(name: str, source: str, importer: Callable[[], Any]) -> list[Entry]:
             raise ValueError("it defines no class marked with @technique")
         return [Entry(cls.llmlab.name, source, cls) for cls in classes]  # type: ignore[attr-defined]
     except (Exception, SystemExit) as error:
-        _complain(error, f"{name} from {source}")
+        if complain:
+            _complain(error, f"{name} from {source}")
         return [Entry(name, source, error=f"{type(error).__name__}: {error}".split("\n")[0])]
+
+
+def _in_time(importer: Callable[[], Any]) -> Any:
+    """What `importer` returns or raises; TimeoutError if that takes longer than PATIENCE, while it goes on by itself."""
+    ended: Future[Any] = Future()
+
+    def work() -> None:
+        try:
+            ended.set_result(importer())
+        except BaseException as error:  # an attempt to leave the process, too: it is told where the catalogue is made
+            ended.set_exception(error)
+
+    threading.Thread(target=work, daemon=True).start()
+    try:
+        return ended.result(PATIENCE)
+    except TimeoutError:
+        if ended.done():  # its own
+            raise
+        raise TimeoutError(
+            f"importing it takes over {PATIENCE:g} seconds: what takes time belongs in a hook"
+        ) from None
 
 
 def _classes(module: ModuleType) -> Iterator[type]:
@@ -124,10 +161,18 @@ def _classes(module: ModuleType) -> Iterator[type]:
 
 
 def _from_file(path: Path) -> ModuleType:
-    spec = util.spec_from_file_location(f"llmlab_dropin_{path.stem}", path)
+    """Import one file. Dataclasses and tracebacks look a module up by its name, so it is listed while it loads."""
+    name = f"llmlab_dropin_{path.stem}"
+    if (other := sys.modules.get(name)) is not None and other.__file__ != str(path):
+        name = f"{name}_{zlib.crc32(str(path).encode()):08x}"
+    spec = util.spec_from_file_location(name, path)
     assert spec and spec.loader
-    module = util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = sys.modules[name] = util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
     return module
 
 

@@ -1,8 +1,7 @@
-"""The `llmlab` command: list, run, generate, chat, lab. Errors are one line (LLMLAB_DEBUG=1: in full)."""
+"""The `llmlab` command: list, run, generate, chat, lab, new, check. Errors are one line (LLMLAB_DEBUG=1: in full)."""
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import subprocess
@@ -12,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from . import authoring
 
 if TYPE_CHECKING:
     from .run import Run
@@ -110,15 +111,7 @@ def _new_run(
     from .technique import needs_of
     from .training import Training
 
-    knobs: dict[str, dict[str, Any]] = {name.lower(): {} for name in [*names, "training"]}
-    for setting in settings:
-        path, equals, value = setting.partition("=")
-        owner, dot, knob = path.partition(".")
-        if not (equals and dot and knob):
-            raise ValueError(f"--set {setting}: write it as technique.knob=value, for example lora.rank=4")
-        if owner.lower() not in knobs:
-            raise ValueError(f"--set {setting}: {owner} is not in this run, which has {', '.join(knobs)}")
-        knobs[owner.lower()][knob] = _value(value)
+    knobs = authoring.settings_of([*names, "training"], settings)
     made = [find(name)(**knobs[name.lower()]) for name in names]
     training = Training(**{k: v for k, v in given.items() if v is not None} | knobs["training"])
     wants_base = any(needs_of(t).base for t in made)
@@ -127,14 +120,6 @@ def _new_run(
         print("starting from tiny-gpt; another start: --model NAME, or --model scratch")
     start = None if model in (None, "scratch") else load_model(model)
     return Run(made, data, model=start, training=training, seed=seed)
-
-
-def _value(text: str) -> Any:
-    """A knob's value as typed: JSON where it is JSON, else text."""
-    try:
-        return json.loads(text if text not in ("True", "False", "None") else {"None": "null"}.get(text, text.lower()))
-    except json.JSONDecodeError:
-        return text
 
 
 def _free_folder(made: Run) -> Path:
@@ -246,6 +231,10 @@ def lab(
         raise typer.Exit(0) from None
 
 
+app.command()(authoring.new)
+app.command()(authoring.check)
+
+
 def copy_lessons(folder: Path) -> int:
     """Copy the course into `folder` without touching a file that is there; return how many files were copied."""
     here = Path(__file__).parent
@@ -283,7 +272,7 @@ def main(arguments: list[str] | None = None) -> None:
 def _usage(error: Any) -> str:
     """A wrong command as one line: what is wrong with it, and where help is."""
     if type(error).__name__ == "NoArgsIsHelpError":
-        return "give a command: list, run, generate, chat or lab; see llmlab --help"
+        return "give a command: list, run, generate, chat, lab, new or check; see llmlab --help"
     context = getattr(error, "ctx", None)
     command = context.command_path if context else "llmlab"
     return f"{error.format_message().rstrip('.')}; see {command} --help"

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from llmlab.surgery import Wrapper, replace_modules
+from llmlab.surgery import Wrapper, linear_layer, replace_modules
 from llmlab.technique import hookimpl, knob, technique
 
 
@@ -32,13 +32,9 @@ class TemplateLinear(Wrapper):
     @torch.no_grad()
     def merged(self) -> nn.Module:
         """The same function as one layer: W' = diag(γ) W, b' = γ ⊙ b + β."""
-        old = self.base
-        assert isinstance(old, nn.Linear)
-        new = nn.Linear(old.in_features, old.out_features, device="meta")  # draws nothing
-        new.weight = nn.Parameter(old.weight * self.template_gamma[:, None])
+        old = self.linear()
         shift = 0 if old.bias is None else old.bias * self.template_gamma
-        new.bias = nn.Parameter(self.template_beta + shift)
-        return new
+        return linear_layer(old.weight * self.template_gamma[:, None], self.template_beta + shift)
 
 
 @technique(kind="adaptation", learning_rate=1e-2, base=True)

@@ -110,7 +110,7 @@ def test_chat_answers_line_by_line(cli):
 WRONG = [
     (["run"], 2, "Missing argument 'techniques'; see llmlab run --help"),
     (["frobnicate"], 2, "No such command 'frobnicate'"),
-    ([], 2, "give a command: list, run, generate, chat or lab"),
+    ([], 2, "give a command: list, run, generate, chat, lab, new or check"),
     (["run", "clm", "--steps", "many"], 2, "'--steps'"),
     (["run", "clm", "--nope"], 2, "No such option"),
     (["run", "clmm"], 1, "no technique is called 'clmm': did you mean clm?"),
@@ -122,7 +122,7 @@ WRONG = [
     (["run", "clm", "--set", "clm.windw=3"], 1, "CLM has no knob 'windw': did you mean window?"),
     (["run", "clm", "--set", "clm.window=abc"], 1, "CLM.window = 'abc': must be a whole number 8 to 8192"),
     (["run", "clm", "--set", "window=3"], 1, "write it as technique.knob=value"),
-    (["run", "clm", "--set", "lora.rank=3"], 1, "lora is not in this run"),
+    (["run", "clm", "--set", "lora.rank=3"], 1, "lora is not among clm, training"),
     (["run", "clm", "lora", "--set", "lora.targets=qurey", "--model", "scratch"], 1, "did you mean 'query'?"),
     (["run", "clm", "--data", "pythonreference"], 1, 'Did you mean "python-reference"?'),
     (["run", "clm", "--data", "nowhere.csv"], 1, "nowhere.csv"),

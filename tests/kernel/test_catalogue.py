@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
+import os
 import sys
 import textwrap
+import time
 from importlib import metadata
 from pathlib import Path
 
@@ -55,6 +58,18 @@ def test_a_file_in_a_named_folder_is_picked_up(folder):
     assert needs_of(make({"good": {"share": 0.25}})).name == "good" and make("good").share == 0.5
 
 
+def test_a_file_may_postpone_its_annotations_and_share_its_name_with_one_in_another_folder(folder, monkeypatch):
+    """Dataclasses look up the module of annotations that are text."""
+    other = folder / "more"
+    other.mkdir()
+    put(folder, "good", "from __future__ import annotations\n" + textwrap.dedent(GOOD))
+    put(other, "good", "from __future__ import annotations\n" + textwrap.dedent(GOOD).replace("Good", "Better"))
+    monkeypatch.setenv("LLMLAB_PLUGINS", os.pathsep.join(map(str, (folder, other))))
+    found = techniques()
+    assert found["good"].cls.__module__ != found["better"].cls.__module__
+    assert inspect.getsourcefile(found["better"].cls) == str(other / "good.py")
+
+
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
@@ -75,6 +90,23 @@ def test_a_broken_one_is_listed_with_its_error_and_the_rest_work(text, reason, f
     assert found["good"].cls and found["clm"].cls
     with pytest.raises(ValueError, match=r"the technique bad from .* could not be loaded"):
         find("bad")
+
+
+def test_a_slow_one_is_left_out_and_holds_nobody_up(folder, monkeypatch):
+    monkeypatch.setattr("llmlab.catalogue.PATIENCE", 0.3)
+    put(folder, "aslow", "import time; time.sleep(5)")
+    put(folder, "good", GOOD)
+    began = time.monotonic()
+    with pytest.warns(UserWarning, match="left out aslow from .* over 0.3 seconds"):
+        found = techniques()
+    assert time.monotonic() - began < 4
+    assert found["aslow"].error and found["good"].cls
+
+
+def test_one_that_gives_up_waiting_itself_says_its_own_words(folder):
+    put(folder, "waits", "raise TimeoutError('no answer from the printer')")
+    with pytest.warns(UserWarning, match="no answer from the printer"):
+        assert "no answer" in techniques()["waits"].error
 
 
 def test_strict_raises(folder, monkeypatch):

@@ -45,6 +45,8 @@ def test_the_kernel_names_no_technique():
     """No file of the kernel imports the plugins or is named after one, and no technique imports another."""
     names = {entry.name for entry in techniques().values() if entry.source == "shipped"}
     for path in ROOT.rglob("*.py"):
+        if path.is_relative_to(ROOT / "templates"):
+            continue  # these become techniques
         text = path.read_text()
         code = re.sub(r'""".*?"""', "", text, flags=re.S)
         assert not re.search(r"^\s*(import|from) llmlab_plugins", code, re.M), path
