@@ -13,10 +13,11 @@ def pytest_addoption(parser: Any) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    greatest: dict[tuple[str, str], float] = getattr(sys.modules.get("parity.peers"), "GREATEST", {})
+    greatest: dict[tuple[str, str], float] = getattr(sys.modules.get("parity.measure"), "GREATEST", {})
     if not config.getoption("--errors", False) or not greatest:
         return
-    columns = [what for what in ("logits", "loss", "gradient", "merged") if any(what == w for _, w in greatest)]
+    known = ("logits", "batch", "score", "loss", "gradient", "merged")
+    columns = [what for what in known if any(what == w for _, w in greatest)]
     terminalreporter.section("greatest difference, as a share of the greatest number")
     terminalreporter.write_line("".join([f"{'':34}", *(f"{c:>10}" for c in columns)]))
     for family in dict.fromkeys(f for f, _ in greatest):

@@ -11,7 +11,8 @@ from itertools import pairwise
 
 import pytest
 import torch
-from parity.peers import answers, asked, compare, compare_gradients, double_precision, drawn, learn, phrase, same, step
+from parity.measure import compare, double_precision
+from parity.peers import answers, asked, compare_gradients, drawn, learn, phrase, same, step
 
 from llmlab.batch import pad
 from llmlab.losses import IGNORE

@@ -8,20 +8,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from parity.peers import (
-    answers,
-    asked,
-    compare,
-    double_precision,
-    drawn,
-    learn,
-    names_of,
-    phrase,
-    same,
-    scale_of,
-    step,
-    theirs_of,
-)
+from parity.measure import compare, double_precision
+from parity.peers import answers, asked, drawn, learn, names_of, phrase, same, scale_of, step, theirs_of
 
 peft = pytest.importorskip("peft", reason="peft is not installed: pip install 'llmlab[bench]' to compare with it")
 

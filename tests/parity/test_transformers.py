@@ -18,7 +18,8 @@ transformers = pytest.importorskip(
     "transformers", reason="transformers is not installed: pip install 'llmlab[bench]' to compare with it"
 )
 
-from parity.peers import compare_gradients, double_precision  # noqa: E402
+from parity.measure import double_precision  # noqa: E402
+from parity.peers import compare_gradients  # noqa: E402
 
 from llmlab.generate import generate  # noqa: E402
 from llmlab.losses import IGNORE  # noqa: E402
