@@ -24,7 +24,7 @@ NBVAL := --nbval --nbval-current-env --nbval-cell-timeout 600 --nbval-sanitize-w
 ONE_THREAD := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 
 .DELETE_ON_ERROR:
-.PHONY: help lab check test test-all bench refresh time clean
+.PHONY: help lab check test test-all parity bench refresh time clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' Makefile
@@ -49,6 +49,12 @@ test-all: .venv/.bench  ## `make test`, every lesson in every front end, every s
 	@echo "[3] Tests, notebooks, front ends and comparisons with peers"
 	@$(ONE_THREAD) $(BIN)/python -m pytest tests $(wildcard course) $(NBVAL) $(PYTEST_FLAGS)
 
+parity: .venv/.bench .venv-adapters/.ready  ## the same numbers as transformers, peft, adapters and NumPy, and the greatest differences
+	@echo "[3] Beside transformers, peft and NumPy"
+	@$(ONE_THREAD) $(BIN)/python -m pytest tests/parity --errors $(PYTEST_FLAGS)
+	@echo "[4] Beside adapters, with the older transformers that it pins"
+	@$(ONE_THREAD) .venv-adapters/bin/python -m pytest tests/parity -m bench --errors $(PYTEST_FLAGS)
+
 bench: .venv/.bench  ## time and memory side by side with peer libraries
 	@echo "[3] Benchmarks"
 	@$(BIN)/python -m benchmarks
@@ -61,7 +67,7 @@ time: .venv/.dev  ## what the cells of each lesson take on two threads, three ru
 	@$(BIN)/python tools/refresh_notebooks.py --time
 
 clean:  ## remove the environment, caches and builds; never lessons/ or runs/
-	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-adapters build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find llmlab plugins tests tools benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The files .venv/.lab, .dev and .bench say what is installed; a changed version file makes them out of date.
@@ -97,3 +103,15 @@ endif
 	@echo "[2] Installing llmlab, the test tools, other front ends and the peer libraries (once, about two minutes)"
 	@$(PIP) -c benchmarks/constraints.txt -e ".[test,dev,frontends,bench]"
 	@touch .venv/.lab .venv/.dev $@
+
+# A second environment, for the one peer that does not live beside the others; every version that its file does not name is
+# that of constraints.txt.
+.venv-adapters/.ready: .venv/.torch pyproject.toml constraints.txt benchmarks/constraints-adapters.txt
+	@echo "[2] Installing the library adapters in .venv-adapters (once, about two minutes)"
+	@test -x .venv-adapters/bin/python || $(PYTHON) -m venv .venv-adapters
+	@awk -F == 'NR == FNR {named[$$1]} NR == FNR || !($$1 in named)' benchmarks/constraints-adapters.txt constraints.txt > .venv-adapters/constraints.txt
+ifneq ($(TORCH_INDEX),)
+	@.venv-adapters/bin/python tools/pip_progress.py install --index-url "$(TORCH_INDEX)" "$(TORCH)"
+endif
+	@.venv-adapters/bin/python tools/pip_progress.py install -c .venv-adapters/constraints.txt -e ".[bench-adapters]"
+	@touch $@

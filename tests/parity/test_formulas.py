@@ -29,6 +29,7 @@ from llmlab_plugins.scorer import Scorer
 
 WORDS = ["red", "blue", "green", "old", "new", "small", "big", "odd"]
 ASKED = [f"{a} {b}:" for a, b in itertools.combinations(WORDS, 2)]
+pytestmark = pytest.mark.slow
 families = pytest.mark.parametrize("family", ["decoder", "encoder-decoder"])
 
 

@@ -96,7 +96,25 @@ def test_constraints_pin_every_requirement_inside_its_range() -> None:
     assert not versions.keys() & extra.keys(), "a package is pinned in two files"
 
 
-@pytest.mark.parametrize("name", ["constraints.txt", "benchmarks/constraints.txt"])
+def test_the_second_environment_names_what_differs_and_no_more() -> None:
+    """The Makefile puts its pins in the place of the other file's, line by line, so they are spelt alike."""
+    versions, own = pins("constraints.txt"), pins("benchmarks/constraints-adapters.txt")
+    for requirement in requirements("bench-adapters"):
+        version = (versions | own).get(canonical(requirement.name))
+        assert version is not None, requirement
+        assert requirement.specifier.contains(version), requirement
+    assert all(versions.get(name) != version for name, version in own.items())
+    lines = [
+        (ROOT / name).read_text().splitlines() for name in ("constraints.txt", "benchmarks/constraints-adapters.txt")
+    ]
+    first, second = ({line.partition("==")[0] for line in file} for file in lines)
+    assert len(first & second) == len(versions.keys() & own.keys())
+
+
+FILES = ["constraints.txt", "benchmarks/constraints.txt", "benchmarks/constraints-adapters.txt"]
+
+
+@pytest.mark.parametrize("name", FILES)
 def test_constraints_are_plain_public_versions(name: str) -> None:
     for package, version in pins(name).items():
         assert package != "llmlab"
