@@ -53,7 +53,7 @@ class Distillation:
     teacher: Any = knob(None, "A model, its name or folder; none: the model itself, as it was before the first step.")
     temperature: float = knob(2.0, "T: divides both logits; higher shows more of the unlikely.", low=0.1, high=100.0)
     weight: float = knob(
-        0.5, "α: the teacher's share in the loss; the objective's own has the rest.", low=0.0, high=1.0
+        0.3, "α: the teacher's share of the loss; the objective's own has the rest.", low=0.0, high=1.0
     )
 
     def __post_init__(self) -> None:
