@@ -14,6 +14,8 @@ and columns of W₂: the model is then as fast as the base.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -26,7 +28,7 @@ class ScaledLinear(Wrapper):
 
     order = 0  # a change of the weight; outside of LoRA's by its name
 
-    def __init__(self, linear: nn.Linear, side: str) -> None:
+    def __init__(self, linear: Any, side: str) -> None:
         super().__init__(linear)
         self.side = side
         self.ia3_l = nn.Parameter(
@@ -45,7 +47,7 @@ class ScaledLinear(Wrapper):
         return linear_layer(old.weight * scale[:, None], None if old.bias is None else old.bias * scale)
 
 
-@technique(kind="adaptation", learning_rate=5e-2, base=True)
+@technique(kind="adaptation", learning_rate=1e-1, base=True)
 class IA3:
     """Train gains of keys, values and the MLP's hidden units; freeze everything else."""
 
@@ -59,15 +61,15 @@ class IA3:
 
     @hookimpl
     def adapt_model(self, model: nn.Module) -> None:
-        chosen = {"kv.key": self.keys, "kv.value": self.values, "mlp.down": self.mlp}
+        def scale(target: str, side: str) -> None:
+            replace_modules(model, [target], lambda layer: ScaledLinear(layer, side))
 
-        def wrap(layer: nn.Module, side: str) -> Wrapper:
-            assert isinstance(layer, nn.Linear)
-            return ScaledLinear(layer, side)
-
-        for target in [name for name, scaled in chosen.items() if scaled]:
-            side = "input" if target == "mlp.down" else "output"  # what W₂ reads are the hidden units
-            replace_modules(model, [target], lambda layer: wrap(layer, side))  # noqa: B023
+        if self.keys:
+            scale("kv.key", "output")
+        if self.values:
+            scale("kv.value", "output")
+        if self.mlp:
+            scale("mlp.down", "input")  # what W₂ reads are the hidden units
 
     @hookimpl
     def trains(self, name: str) -> bool:
