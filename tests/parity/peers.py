@@ -1,14 +1,13 @@
-"""Peers of the kit: their models at random sizes, ours with the same weights, and how far the two are apart."""
+"""What a peer and the kit are given alike: weights, rows, gradients by each other's names."""
 
 from __future__ import annotations
 
-import os
 import random
 from collections.abc import Iterable
 from typing import Any
 
-import pytest
 import torch
+from parity.draws import WORDS
 from parity.measure import compare
 from torch import Tensor, nn
 
@@ -20,101 +19,7 @@ from llmlab.pretrained.huggingface import FAMILIES, T5_GATED, _find, load_huggin
 from llmlab.surgery import named_parameters
 from llmlab.tokenizer import Tokenizer
 
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
-transformers = pytest.importorskip(
-    "transformers", reason="transformers is not installed: pip install 'llmlab[bench]' to compare with it"
-)
-
-WORDS = ["Ada", "Ben", "and", "find", "the", "old", "red", "lamp", "near", "very", "small", "green", "by", "our"]
-TEXTS = [" ".join(random.Random(i).choices(WORDS, k=9)) for i in range(80)]
-
-
-# -- peers at random sizes ---------------------------------------------------------------------------------------
-
-
-def tokenizer(family: str, extra: int = 0) -> Tokenizer:
-    kind, size = ("wordpiece", 90) if family == "bert" else ("bpe", 310)
-    return Tokenizer.train(TEXTS, size + extra, kind)
-
-
-def drawn(family: str, seed: int) -> tuple[Any, Tokenizer, random.Random]:
-    """One of the peer's models, of sizes that the seed draws, a tokenizer for it, and the generator to draw on."""
-    draw = random.Random(f"{family} {seed}")
-    tok = tokenizer(family, draw.randint(0, 5))
-    rotary = family in ("llama", "qwen2")
-    heads, size = draw.choice([1, 2, 3, 4, 6]), draw.choice([2, 4, 6, 10] if rotary else [3, 5, 6, 7])
-    width, inner, layers = heads * size, draw.randint(7, 50), draw.randint(1, 3)
-    vocabulary, context = tok.vocab_size + draw.randint(0, 30), draw.randint(34, 50)
-    tied, eps = draw.random() < 0.5, 10.0 ** -draw.randint(3, 8)
-    ids = dict(bos_token_id=tok.bos, eos_token_id=tok.eos, pad_token_id=tok.pad)
-    common = dict(vocab_size=vocabulary, **ids)
-    plain = dict(
-        hidden_size=width,
-        intermediate_size=inner,
-        num_hidden_layers=layers,
-        num_attention_heads=heads,
-        max_position_embeddings=context,
-    )
-    torch.manual_seed(seed)
-    if family == "gpt2":
-        off = dict(
-            resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, activation_function=draw.choice(["gelu_new", "gelu"])
-        )
-        sizes = dict(n_positions=context, n_embd=width, n_layer=layers, n_head=heads, n_inner=inner)
-        config = transformers.GPT2Config(**common, **sizes, **off, layer_norm_epsilon=eps, tie_word_embeddings=tied)
-        model = transformers.GPT2LMHeadModel(config)
-    elif family in ("llama", "qwen2"):
-        groups = draw.choice([k for k in range(1, heads + 1) if heads % k == 0])
-        rope = {"rope_type": "default", "rope_theta": draw.choice([100.0, 10000.0, 500000.0])}
-        rope = {"rope_parameters": rope} if transformers.__version__ >= "5" else {"rope_theta": rope["rope_theta"]}
-        config = {"llama": transformers.LlamaConfig, "qwen2": transformers.Qwen2Config}[family](
-            **common, **plain, **rope, num_key_value_heads=groups, rms_norm_eps=eps, tie_word_embeddings=tied
-        )
-        kind = {"llama": transformers.LlamaForCausalLM, "qwen2": transformers.Qwen2ForCausalLM}[family]
-        model = kind(config)
-    elif family == "bert":
-        off = dict(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, layer_norm_eps=eps, type_vocab_size=2)
-        config = transformers.BertConfig(**common, **plain, **off, hidden_act=draw.choice(["gelu", "relu"]))
-        model = transformers.BertForMaskedLM(config)
-    elif family == "t5":
-        buckets = dict(relative_attention_num_buckets=draw.choice([6, 8, 12]), relative_attention_max_distance=19)
-        act = draw.choice(["relu", "gated-gelu"])
-        sizes = dict(d_model=width, d_kv=size, d_ff=inner, num_layers=layers, num_heads=heads, n_positions=context)
-        config = transformers.T5Config(
-            **common,
-            **sizes,
-            **buckets,
-            feed_forward_proj=act,
-            dropout_rate=0.0,
-            tie_word_embeddings=tied,
-            decoder_start_token_id=tok.bos,
-            layer_norm_epsilon=eps,
-        )
-        model = transformers.T5ForConditionalGeneration(config)
-        if not tied:  # version 5 ties it all the same, but reads and writes such files
-            model.lm_head.weight = nn.Parameter(torch.empty_like(model.lm_head.weight))
-    else:
-        stacks = {f"{s}_{k}": v for s in ("encoder", "decoder") for k, v in (("layers", layers), ("ffn_dim", inner))}
-        config = transformers.BartConfig(
-            **common,
-            **stacks,
-            d_model=width,
-            encoder_attention_heads=heads,
-            decoder_attention_heads=heads,
-            max_position_embeddings=context,
-            dropout=0.0,
-            activation_function="gelu",
-            decoder_start_token_id=tok.bos,
-            forced_eos_token_id=None,
-        )
-        model = transformers.BartForConditionalGeneration(config)
-    with torch.no_grad():
-        for p in model.parameters():  # large enough that every part matters, gains near 1
-            p.copy_(torch.randn_like(p) * 0.3 + (p if p.dim() == 1 else 0))
-    return model.eval(), tok, draw
-
-
-# -- the same rows for both ---------------------------------------------------------------------------------------
+# -- the same rows -----------------------------------------------------------------------------------------------
 
 
 def phrase(draw: random.Random, most: int) -> str:
@@ -164,7 +69,7 @@ def answers(theirs: Any, given: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
     return found.logits[:, :-1][labels[:, 1:] != IGNORE], found.loss
 
 
-# -- ours with the same weights ----------------------------------------------------------------------------------
+# -- the same weights --------------------------------------------------------------------------------------------
 
 _ATTENTION = {"query": "q_proj", "kv.key": "k_proj", "kv.value": "v_proj", "out": "out_proj"}
 _PARTS = {

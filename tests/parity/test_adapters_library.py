@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import pytest
 import torch
+from parity.draws import drawn
 from parity.measure import compare, double_precision
-from parity.peers import answers, asked, drawn, learn, names_of, phrase, same, scale_of, step
+from parity.peers import answers, asked, learn, names_of, phrase, same, scale_of, step
 
 adapters = pytest.importorskip(
     "adapters", reason="the library `adapters` is not installed: `make parity` compares with it"

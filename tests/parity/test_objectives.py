@@ -11,8 +11,9 @@ from itertools import pairwise
 
 import pytest
 import torch
+from parity.draws import drawn
 from parity.measure import compare, double_precision
-from parity.peers import answers, asked, compare_gradients, drawn, learn, phrase, same, step
+from parity.peers import answers, asked, compare_gradients, learn, phrase, same, step
 
 from llmlab.batch import pad
 from llmlab.losses import IGNORE

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import pytest
 import torch
+from parity.draws import drawn
 from parity.measure import compare, double_precision
-from parity.peers import answers, asked, drawn, learn, names_of, phrase, same, scale_of, step, theirs_of
+from parity.peers import answers, asked, learn, names_of, phrase, same, scale_of, step, theirs_of
 
 peft = pytest.importorskip("peft", reason="peft is not installed: pip install 'llmlab[bench]' to compare with it")
 
