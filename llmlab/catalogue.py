@@ -132,7 +132,7 @@ def _load(name: str, source: str, importer: Callable[[], Any], complain: bool = 
 
 
 def _in_time(importer: Callable[[], Any]) -> Any:
-    """What `importer` returns or raises; TimeoutError if that takes longer than PATIENCE, while it goes on by itself."""
+    """What `importer` returns or raises; TimeoutError if that takes over PATIENCE seconds; it may go on."""
     ended: Future[Any] = Future()
 
     def work() -> None:
@@ -148,7 +148,7 @@ def _in_time(importer: Callable[[], Any]) -> Any:
         if ended.done():  # its own
             raise
         raise TimeoutError(
-            f"importing it takes over {PATIENCE:g} seconds: what takes time belongs in a hook"
+            f"importing it takes over {PATIENCE:g} seconds: let a hook do what takes long"
         ) from None
 
 

@@ -98,7 +98,7 @@ class Subject:
     def cases(self) -> list[Case]:
         """An objective on each of its families; anything else on each family, beside an objective that takes it.
 
-        DoesNotApply if every run refuses it, as they do an extra that cannot work without a choice.
+        AssertionError if every run refuses it; DoesNotApply if it objects itself, since it cannot do without a choice.
         """
         if self.needs.kind == "objective":
             return [Case(self.cls, family, several=len(self.needs.families) > 1) for family in self.needs.families]
@@ -109,7 +109,8 @@ class Subject:
             found += [case for case in hosts if not refusal(case)][:1]
             said |= {refusal(case) for case in hosts}
         if not found:
-            raise DoesNotApply(f"every run refuses it ({min(said, key=len)}): try an instance with other knobs")
+            why = f"every run refuses it: {min(said, key=len)}"
+            raise AssertionError(why) if self.needs.objection is None else DoesNotApply(why)
         return found
 
 
@@ -147,7 +148,7 @@ def _tried(check: Check, subject: Subject) -> Result:
     except DoesNotApply as why:
         return Result(check, "does not apply", str(why))
     except AssertionError as error:
-        return Result(check, "failed", _line(str(error)))
+        return Result(check, "failed", _line(str(error).split("\nassert ")[0]))  # pytest adds the expression
     except Exception as error:
         notes = "; ".join(getattr(error, "__notes__", ()))
         return Result(check, "failed", _line(f"{type(error).__name__}: {error}" + (f"; {notes}" if notes else "")))

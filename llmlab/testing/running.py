@@ -8,9 +8,10 @@ import sys
 from typing import Any
 
 import torch
+from torch import nn
 
-from ..surgery import named_layers, named_parameters, pass_on
-from ..technique import knobs, needs_of
+from ..surgery import Wrapper, named_layers, named_parameters, pass_on, replace_modules
+from ..technique import hookimpl, knobs, needs_of, technique
 from . import checks
 from .cases import Case, additions, base, copies, make, refusal, stirred, trained
 from .conformance import DoesNotApply, Subject, each_run, scratch, with_knobs
@@ -199,17 +200,37 @@ def _other_values(cls: type) -> list[tuple[str, Any]]:
     "weight, 1 for a change of the output; and draw nothing that depends on how much others drew",
 )
 def order(subject: Subject, case: Case) -> None:
-    checks.check_orders(case.alone(*case.added, *_others(case)), most=8)
+    checks.check_orders(case.alone(*case.added, *_company(case)), most=8)
 
 
-def _others(case: Case, most: int = 2) -> list[type]:
-    """Adaptations of the catalogue that the case takes beside what it has."""
-    known = [c for c in additions(case) if needs_of(c).kind == "adaptation" and needs_of(c).name not in _names(case)]
-    return [cls for cls in known if not refusal(case.alone(*case.added, cls))][:most]
+class Scaled(Wrapper):
+    """Any layer with one output, multiplied by a trained number."""
+
+    def __init__(self, base: Any) -> None:
+        super().__init__(base)
+        self.by = nn.Parameter(torch.ones(()))
+
+    def forward(self, *given: Any, **named: Any) -> Any:
+        return self.base(*given, **named) * self.by
 
 
-def _names(case: Case) -> set[str]:
-    return {needs_of(cls).name for cls in case.techniques}
+@technique(kind="adaptation")
+class Neighbour:
+    """An adaptation that wraps every layer another one may want to wrap."""
+
+    @hookimpl
+    def adapt_model(self, model: nn.Module) -> None:
+        replace_modules(model, ["attention", "mlp", "query", "out", "up", "down"], Scaled)
+
+    @hookimpl
+    def trains(self, name: str) -> bool:
+        return name.endswith(".by")
+
+
+def _company(case: Case) -> list[type]:
+    """The neighbour, and the first adaptation of the catalogue that the case takes beside it."""
+    known = [c for c in additions(case) if needs_of(c).kind == "adaptation" and c not in case.techniques]
+    return [Neighbour, *[cls for cls in known if not refusal(case.alone(*case.added, cls))][:1]]
 
 
 @each_run(
