@@ -63,7 +63,7 @@ def several(answer: Any) -> str:
         x, W, b = (torch.randn(*shape, generator=draw) for shape in ((B, T, D), (d_kv, D), (d_kv,)))
         vectors = 1 + torch.randn(tasks, d_kv, generator=draw)
         task = torch.randint(0, tasks, (B,), generator=draw)
-        if B == tasks:
+        if tasks == B:
             task = torch.tensor([2, 0, 0, 3])
         right = torch.stack([(row @ W.T + b) * vectors[t] for row, t in zip(x, task, strict=True)])
         got = call(answer, x, W, b, vectors, task, what="mixed")
@@ -75,7 +75,7 @@ def several(answer: Any) -> str:
             need(not torch.allclose(got, bare, atol=1e-5), "the bias is part of the key, and is scaled with it")
             tokens = T == B and torch.allclose(got, plain * vectors[task], atol=1e-5)
             need(not tokens, "vectors[task] meets the tokens here, not the rows: what shape lets it meet the rows?")
-            in_order = B == tasks and torch.allclose(got, plain * vectors[:, None], atol=1e-5)
+            in_order = tasks == B and torch.allclose(got, plain * vectors[:, None], atol=1e-5)
             need(not in_order, "row i gets the vector of task i: `task` says which it is")
         close(got, right, "compute each row alone with its task's vector, and compare: shape (B, T, d_kv)", "mixed")
     return "One product for all rows, then a vector for each: that is what makes a batch of many tasks cheap."
