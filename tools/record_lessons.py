@@ -20,6 +20,7 @@ LONGER = {
     "22_mlm": 'lab.choose("mlm", window=128).set(data="stories", start="scratch", steps=400, evaluate_every=40)',
     "23_seq2seq": 'lab.choose("seq2seq").set(data="dates into French", start="tiny-t5", steps=400, evaluate_every=40)',
     "31_sft": 'lab.choose("sft").set(data="dates into French", start="tiny-gpt", steps=400, evaluate_every=40)',
+    "32_distillation": 'lab.choose("distillation").set(data="2,000 texts", steps=300, evaluate_every=30)',
     "41_adapters": 'lab.choose("adapters", size=64)'
     '.set(data="dates into French", start="tiny-gpt", steps=600, evaluate_every=50)',
     "42_lora": 'lab.choose("lora", rank=16, targets="query, kv.key, kv.value, out, up, down")'
@@ -28,6 +29,7 @@ LONGER = {
     "44_bitfit": 'lab.choose("bitfit").set(data="dates into French", start="tiny-gpt", steps=300, evaluate_every=30)',
     "45_compare": 'lab.choose("adapters")'
     '.set(data="dates into French", start="tiny-gpt", steps=600, evaluate_every=50)',
+    "46_ia3": 'lab.choose("ia3").set(data="dates into French", start="tiny-gpt", steps=300, evaluate_every=30)',
     "51_reward": 'lab.choose("reward", measured=32).set(data="all prompts", steps=160, evaluate_every=20)',
     "52_ppo": 'lab.choose("ppo", beta=0.0).set(data="requests", start="helpful", steps=160, evaluate_every=20)',
     "53_rlhf": 'lab.choose("ppo", beta=0.1).set(data="requests", steps=100, evaluate_every=20)',
@@ -35,6 +37,7 @@ LONGER = {
     '.set(data="requests without answers", start="helpful model", steps=120, evaluate_every=20)',
     "55_responsible_use": 'lab.choose("swap", train=True)'
     '.set(data="skewed town", start="tiny-gpt", steps=200, evaluate_every=20)',
+    "57_grpo": 'lab.choose("grpo").set(data="two opinions", start="tiny-gpt", steps=160, evaluate_every=20)',
 }
 
 

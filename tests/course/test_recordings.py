@@ -14,7 +14,8 @@ from llmlab.lab.record import read
 
 ROOT = Path(__file__).resolve().parents[2]
 COURSE = ROOT / "course"
-ENDS = {"validation loss": "loss", "gold reward": "gold"}  # what a lesson may say that its recording ends at
+# what a lesson may say that its recording ends at
+ENDS = {"validation loss": "loss", "gold reward": "gold", "score": "score"}
 RECORDINGS = sorted((COURSE / "recordings").glob("*.json"))
 
 sys.path.insert(0, str(ROOT / "tools"))
