@@ -37,6 +37,7 @@ LONGER = {
     '.set(data="requests without answers", start="helpful model", steps=120, evaluate_every=20)',
     "55_responsible_use": 'lab.choose("swap", train=True)'
     '.set(data="skewed town", start="tiny-gpt", steps=200, evaluate_every=20)',
+    "56_dpo": 'lab.choose("dpo").set(data="few pairs", steps=80, learning_rate=5e-3, evaluate_every=10)',
     "57_grpo": 'lab.choose("grpo").set(data="two opinions", start="tiny-gpt", steps=160, evaluate_every=20)',
 }
 
