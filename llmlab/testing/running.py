@@ -108,7 +108,7 @@ def detach(subject: Subject, case: Case) -> None:
 
 @each_run(
     "merged, it is the same function; or one line says that it cannot be",
-    "give the wrapper a `merged()` that returns the base with the change in its weight, or leave it out",
+    "give the wrapper a `merged()`: llmlab.surgery.linear_layer(…), made from `self.linear()`; or leave it out",
 )
 def merge(subject: Subject, case: Case) -> None:
     _adaptation(subject)
