@@ -17,6 +17,7 @@ the data has it, is a soft label p, as a reward model's; smoothing (conservative
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import cycle, islice
 from typing import Any
 
 import torch
@@ -124,10 +125,10 @@ class DPO:
 
     @hookimpl
     def evaluate(self, run: Any, split: str) -> dict[str, float]:
-        """Of answers that it writes to the first prompts: KL to the reference, length, what the judge says."""
-        prompts = list(dict.fromkeys(row["prompt"] for row in run.rows(split)))[: self.answers]
-        if not prompts:
+        """Of answers that it writes, to all prompts in turn: KL to the reference, length, what the judge says."""
+        if not self.answers:
             return {}
+        prompts = list(islice(cycle(dict.fromkeys(row["prompt"] for row in run.rows(split))), self.answers))
         longest = max(1, min(self.longest, run.model.room // 2))
         asked = [as_prompt(run.model, prompt)[-(run.model.room - longest) :] for prompt in prompts]
         draws = [run.generator("answers", split, i) for i in range(len(prompts))]

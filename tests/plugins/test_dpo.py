@@ -296,8 +296,8 @@ def test_an_evaluation_writes_to_different_prompts(base):
         asked.append(list(prompts))
         return [float("red" in text) for text in responses]
 
-    run = make(base, rows={"train": rows, "validation": rows}, steps=2, gold=judge, answers=7).fit(progress=False)
-    assert asked == [[row["prompt"] for row in ROWS[:7]]] * 2
+    run = make(base, rows={"train": rows, "validation": rows}, steps=2, gold=judge, answers=12).fit(progress=False)
+    assert asked == [[row["prompt"] for row in (*ROWS[:10], *ROWS[:2])]] * 2
     assert {"gold", "kl", "k3", "length", "ended", "loss", "accuracy", "margin"} <= set(run.metrics)
     asked.clear()
     run = make(base, rows={"train": rows, "validation": rows}, steps=1, gold=judge, answers=0).fit(progress=False)
