@@ -36,15 +36,17 @@ class ScaledLinear(Wrapper):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.base(x * self.ia3_l) if self.side == "input" else self.base(x) * self.ia3_l
-        return y
+        if self.side == "input":
+            x = x * self.ia3_l
+        y: Tensor = self.base(x)
+        return y * self.ia3_l if self.side == "output" else y
 
     @torch.no_grad()
     def merged(self) -> nn.Module:
-        old, scale = self.linear(), self.ia3_l
-        if self.side == "input":
-            return linear_layer(old.weight * scale, None if old.bias is None else old.bias.clone())
-        return linear_layer(old.weight * scale[:, None], None if old.bias is None else old.bias * scale)
+        old, outputs = self.linear(), self.side == "output"
+        weight = old.weight * (self.ia3_l[:, None] if outputs else self.ia3_l)
+        bias = None if old.bias is None else old.bias * (self.ia3_l if outputs else 1)
+        return linear_layer(weight, bias)
 
 
 @technique(kind="adaptation", learning_rate=1e-1, base=True)
