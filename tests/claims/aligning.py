@@ -136,10 +136,10 @@ def paid_out(patch: pytest.MonkeyPatch) -> None:
     "ppo",
     "52_ppo",
     "Distance is what the price governs: for a learnt reward the policy ends {free:.0f} nats or more from where it "
-    "began without one, and {held:.0f} at most at a price of 1.",
+    "began without one, and {held:.1f} at most at a price of 1.",
     paid_out,
     free=at_least(6.0),
-    held=at_most(4.0),
+    held=at_most(5.5),
 )
 def price(seed: int) -> Numbers:
     held = policy(seed, 1.0, patched("reward_small")).evaluations[-1]["kl"]

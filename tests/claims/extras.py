@@ -36,7 +36,7 @@ def _forgot(seed: int) -> float:
     "Thirty steps on French dates at a rate that does harm: with the model as its own teacher Tinytown's loss rises "
     "by {share:.0%} at most of what it rises alone.",
     of_now,
-    share=at_most(0.8),
+    share=at_most(0.7),
 )
 def own_teacher(seed: int) -> Numbers:
     run = train([SFT(answers=0), Distillation()], dates(), 30, 3e-3, seed)
@@ -144,10 +144,10 @@ def _gap(seed: int) -> float:
     "swap",
     "55_responsible_use",
     "Forty steps on a skewed town: a model finds a text {plain:.1f} nats likelier than with she and he exchanged; "
-    "with the swapped texts beside them, {swapped:.1f} at most.",
+    "with the swapped texts beside them, {swapped:.2f} at most.",
     one_way,
     plain=at_least(0.8),
-    swapped=at_most(0.3),
+    swapped=at_most(0.25),
 )
 def fair(seed: int) -> Numbers:
     run = train([SFT(answers=0), Swap(pairs="she he")], _town(seed), 40, 3e-3, seed)

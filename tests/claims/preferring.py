@@ -39,8 +39,8 @@ def chosen(seed: int) -> dict[str, list[dict[str, Any]]]:
     "Thirty steps on pairs alone: in {right:.0%} of held-out pairs the chosen answer has gained more than the other, "
     "for {kl:.0f} nats of distance at most.",
     turned,
-    right=at_least(0.6),
-    kl=at_most(8.0),
+    right=at_least(0.55),
+    kl=at_most(4.0),
 )
 def gained(seed: int) -> Numbers:
     options = {"model": patched("helpful"), "evaluate_batches": 0}
@@ -57,15 +57,15 @@ def scattered(patch: pytest.MonkeyPatch) -> None:
 @claim(
     "grpo",
     "57_grpo",
-    "Twelve steps without a value: of eight answers to a prompt the better ones become likelier, and a count of "
+    "Twenty steps without a value: of eight answers to a prompt the better ones become likelier, and a count of "
     "friendly words rises by {gain:.2f} an answer, for {kl:.0f} nats of distance at most.",
     scattered,
     gain=at_least(0.15),
-    kl=at_most(8.0),
+    kl=at_most(4.0),
 )
 def rose(seed: int) -> Numbers:
     techniques = [GRPO(no_end=-4.0, answers=96), Scorer(friendly), LoRA(rank=4, targets=SIX)]
-    settings = {"batch_size": 4, "schedule": "constant", "model": patched("helpful")}
-    run: Run = train(techniques, tinytown("requests", 800), 12, 3e-3, seed, **settings)
+    settings = {"batch_size": 8, "schedule": "constant", "model": patched("helpful")}
+    run: Run = train(techniques, tinytown("requests", 800), 20, 3e-3, seed, **settings)
     first, last = run.evaluations
     return {"gain": last["score"] - first["score"], "kl": last["kl"]}
