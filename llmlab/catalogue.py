@@ -114,6 +114,8 @@ def _entries(folders: str) -> Iterator[Entry]:
         if not Path(folder).is_dir():
             _complain(FileNotFoundError(f"{FOLDERS} names {folder}, which is no folder"), folder)
         for path in sorted(Path(folder).glob("[!_]*.py")):
+            if path.name.startswith("test_"):
+                continue
             yield from _load(path.stem, str(path), partial(_in_time, partial(_from_file, path)))
 
 

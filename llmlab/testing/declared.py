@@ -16,7 +16,7 @@ from ..hooks import SPECS, Hooks
 from ..technique import hookimpl, implemented, knobs
 from .conformance import DoesNotApply, Subject, rule
 
-EQUATION = re.compile(r"^ {2,}.*[=←→≈∝∪∑Σ~].*$", re.M)
+EQUATION = re.compile(r"^.*\S [=←→≈∝~] \S.*$", re.M)
 PAPER = re.compile(r"[A-ZÀ-Ž]\w+.{0,80}?\b(19|20)\d\d\b", re.S)
 
 
@@ -33,7 +33,7 @@ def docstring(subject: Subject) -> None:
     assert len(first) <= 120 and first.endswith("."), f"its first line is no sentence of at most 120 letters: {first!r}"
     module = sys.modules.get(subject.cls.__module__)
     said = f"{own}\n{(module.__doc__ if module else '') or ''}"
-    assert EQUATION.search(said), "neither the class nor its file shows an equation, indented on a line of its own"
+    assert EQUATION.search(said), "neither the class nor its file shows an equation, y = …, θ ← … or x ~ …"
     assert PAPER.search(said), "neither the class nor its file names a paper with its authors and year"
 
 

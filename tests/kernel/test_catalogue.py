@@ -150,6 +150,7 @@ def test_an_installed_package_brings_techniques_by_entry_point(folder, monkeypat
 
 def test_only_named_places_are_imported(folder):
     put(folder, "_private", "raise RuntimeError('a file with an underscore is a helper')")
+    put(folder, "test_good", "raise RuntimeError('a test is no technique')")
     (folder / "notes.txt").write_text("no Python")
     assert not [e for e in techniques().values() if e.error]
 
