@@ -173,6 +173,12 @@ def test_the_teacher_that_is_given_stays_as_it_is():
     assert run.parameters().total == sum(p.numel() for p in student().parameters())
 
 
+def test_a_teacher_in_training_mode_still_says_one_thing():
+    teacher = student(seed=2, dropout=0.5).train()
+    run = make(SFT(), Distillation(teacher))
+    assert torch.equal(first_batch(run)[TEACHER], first_batch(run)[TEACHER])
+
+
 def test_a_teacher_that_goes_on_learning_does_not_take_what_it_taught_with_it():
     teacher = make(SFT(), model=load("tiny-gpt")).fit(1, progress=False)
     run = make(SFT(), Distillation(teacher))
@@ -198,6 +204,7 @@ def test_without_a_teacher_it_is_the_model_before_the_first_step(others):
     assert same(weights(named.model), weights(run.model))
 
 
+@pytest.mark.slow
 def test_it_keeps_the_model_nearer_to_what_it_was():
     base = load("tiny-gpt")
 
@@ -266,6 +273,7 @@ def test_batches_that_are_added_up_are_one_batch():
 # -- learning ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_student_comes_to_think_as_its_teacher_does():
     data = corpus("tinytown", task="mix", size=600)
     training = Training(steps=60, batch_size=8, learning_rate=3e-3, evaluate_every=60, evaluate_batches=4)
@@ -275,6 +283,7 @@ def test_a_student_comes_to_think_as_its_teacher_does():
     assert last["divergence"] < 0.7 * first["divergence"] and last["loss"] < 0.7 * first["loss"]
 
 
+@pytest.mark.slow
 def test_on_what_the_student_writes_itself():
     """Beside PPO it is on-policy distillation (Agarwal et al. 2023): α = 1 leaves the teacher alone to learn from."""
     rows = [{"prompt": row["prompt"]} for row in PAIRS]
@@ -294,10 +303,18 @@ def other_words():
     return Run([CLM(window=8)], rows, config=ModelConfig(**{**SMALL, "vocab_size": 340})).model
 
 
+def renamed():
+    """A model of the right size, whose ids stand for other tokens."""
+    model = student()
+    model.tokenizer = other_words().tokenizer
+    return model
+
+
 WRONG = {
     "nowhere": (lambda: "runs/nowhere", "no model is called 'runs/nowhere'"),
     "a number": (lambda: 3, "not 3"),
     "another family by name": (lambda: "tiny-bert", "takes no encoder as teacher of this decoder"),
+    "other tokens, as many": (renamed, "the teacher's tokens are not the student's"),
     "another tokenizer": (other_words, "the teacher's tokens are not the student's"),
 }
 
