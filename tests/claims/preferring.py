@@ -48,10 +48,10 @@ def gained(seed: int) -> Numbers:
     return {"right": run.metrics["accuracy"], "kl": run.metrics["kl"]}
 
 
-@mutant("the answers to a prompt do not stand together: each gets the advantage of another")
-def scattered(patch: pytest.MonkeyPatch) -> None:
+@mutant("an answer's reward is taken from the group's mean, not the mean from the reward")
+def below(patch: pytest.MonkeyPatch) -> None:
     inner = grpo_plugin.group_advantages
-    patch.setattr(grpo_plugin, "group_advantages", lambda *args: inner(*args).T.reshape(args[0].shape))
+    patch.setattr(grpo_plugin, "group_advantages", lambda *args: -inner(*args))
 
 
 @claim(
@@ -59,7 +59,7 @@ def scattered(patch: pytest.MonkeyPatch) -> None:
     "57_grpo",
     "Twenty steps without a value: of eight answers to a prompt the better ones become likelier, and a count of "
     "friendly words rises by {gain:.2f} an answer, for {kl:.0f} nats of distance at most.",
-    scattered,
+    below,
     gain=at_least(0.15),
     kl=at_most(4.0),
 )
