@@ -20,6 +20,9 @@ PIP := $(BIN)/python tools/pip_progress.py install -c constraints.txt
 TORCH := $(shell grep '^torch==' constraints.txt)
 NBVAL := --nbval --nbval-current-env --nbval-cell-timeout 600 --nbval-sanitize-with tests/course/nbval_sanitize.cfg
 
+# Test files side by side, a file's tests in one process; each process has one thread.
+SIDE_BY_SIDE := -n logical --maxprocesses 4 --dist loadfile
+
 # One thread: results then do not depend on how many cores a machine has, and the tiny models lose nothing by it.
 ONE_THREAD := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 
@@ -39,15 +42,15 @@ check: .venv/.dev  ## style, types and the quick tests, in about two minutes
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@echo "[4] Quick tests"
-	@$(ONE_THREAD) $(BIN)/python -m pytest tests -q -m "not slow and not browser and not bench" $(PYTEST_FLAGS)
+	@$(ONE_THREAD) $(BIN)/python -m pytest tests -q $(SIDE_BY_SIDE) -m "not slow and not browser and not bench" $(PYTEST_FLAGS)
 
 test: .venv/.dev  ## style, types, tests, every notebook, the browser; not other front ends, benchmarks, every set of techniques
 	@echo "[3] Tests and notebooks (at most 20 minutes on two cores)"
-	@$(ONE_THREAD) $(BIN)/python -m pytest tests $(wildcard course) $(NBVAL) -m "not bench and not frontends and not exhaustive" $(PYTEST_FLAGS)
+	@$(ONE_THREAD) $(BIN)/python -m pytest tests $(wildcard course) $(NBVAL) $(SIDE_BY_SIDE) -m "not bench and not frontends and not exhaustive" $(PYTEST_FLAGS)
 
 test-all: .venv/.bench  ## `make test`, every lesson in every front end, every set of techniques, and the tests against peers
 	@echo "[3] Tests, notebooks, front ends and comparisons with peers"
-	@$(ONE_THREAD) $(BIN)/python -m pytest tests $(wildcard course) $(NBVAL) $(PYTEST_FLAGS)
+	@$(ONE_THREAD) $(BIN)/python -m pytest tests $(wildcard course) $(NBVAL) $(SIDE_BY_SIDE) $(PYTEST_FLAGS)
 
 parity: .venv/.bench .venv-adapters/.ready  ## the same numbers as transformers, peft, adapters and NumPy, and the greatest differences
 	@echo "[3] Beside transformers, peft and NumPy"

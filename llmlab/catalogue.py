@@ -149,9 +149,7 @@ def _in_time(importer: Callable[[], Any]) -> Any:
     except TimeoutError:
         if ended.done():  # its own
             raise
-        raise TimeoutError(
-            f"importing it takes over {PATIENCE:g} seconds: let a hook do what takes long"
-        ) from None
+        raise TimeoutError(f"importing it takes over {PATIENCE:g} seconds: let a hook do what takes long") from None
 
 
 def _classes(module: ModuleType) -> Iterator[type]:

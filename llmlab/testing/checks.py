@@ -33,8 +33,8 @@ from llmlab.testing.cases import (
     unknown,
 )
 
-FALL = 0.3  # nats: what training gains at least
-SHARE = 0.7  # of what the weaker of a pair gains alone, the pair gains at least
+FALL = 0.3  # nats: what training gains at least, where so much is to be had
+SHARE = 0.7  # of what the objective gains alone, and of what the weaker of a pair does, is gained at least
 UNUSED = ("pooler.",)  # what only a classifier reads
 writing: Any = importlib.import_module("llmlab.generate")  # the package's attribute of this name is the function
 
@@ -53,7 +53,8 @@ def check_losses(done: Trained) -> None:
     if needs_of(done.case.objective).on_policy:
         return
     alone = [trained(done.case.alone(cls)).fall for cls in done.case.added] if len(done.case.added) > 1 else []
-    wanted = max(FALL, SHARE * min(alone, default=0))
+    there = trained(done.case.alone()).fall if done.case.added else math.inf  # to learn for the objective by itself
+    wanted = max(min(FALL, SHARE * there), SHARE * min(alone, default=0))
     if any(needs_of(cls).gives for cls in done.case.added):
         wanted = 0
     assert done.fall > wanted, f"the loss fell by {done.fall:.3f}, less than {wanted:.3f}"
