@@ -15,7 +15,8 @@ and most start from a model that comes with the kit: the sizes of the effects ar
 sentence are its bounds: at least so much, or at most.
 
 `python -m tests.claims` measures everything and writes this table, `python -m tests.claims lora` prints what it says of
-LoRA. `make test` checks one seed and each bug, `make test-all` three seeds.
+LoRA. `make test` checks the first claim of each technique, with one seed and its bug, `make test-all` all of them, with
+three seeds.
 
 | claim | what is claimed | bounds | seed 0 | seed 1 | seed 2 | bug | with it |
 |---|---|---|---|---|---|---|---|
