@@ -57,9 +57,8 @@ class Distillation:
     )
 
     def __post_init__(self) -> None:
-        self.teacher = (
-            str(self.teacher) if isinstance(self.teacher, PathLike) else self.teacher
-        )  # a run file holds text
+        if isinstance(self.teacher, PathLike):
+            self.teacher = str(self.teacher)  # a run file holds text
         self._found: tuple[Any, Transformer] | None = None
 
     @hookimpl
