@@ -32,7 +32,8 @@ def new(
     else:
         print(
             f"next: change {plugin} into yours; `llmlab check {plugin}` tries it\n"
-            f"then: LLMLAB_PLUGINS={plugin.parent.resolve()} puts it into `llmlab list`, `llmlab run` and every panel"
+            f"then: LLMLAB_PLUGINS={plugin.parent.resolve()} puts it into `llmlab list`, `llmlab run` and every panel\n"
+            "(each .py there is imported, but for those that begin with _ or test_: keep scripts elsewhere)"
         )
 
 

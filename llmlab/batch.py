@@ -30,6 +30,9 @@ class Batch:
     count: int = 0
 
     def __getitem__(self, name: str) -> Any:
+        if name not in self.targets:
+            has = ", ".join(self.targets) or "none"
+            raise ValueError(f"no {name!r} among the targets of this batch, which are {has}: its objective makes them")
         return self.targets[name]
 
     @property

@@ -152,6 +152,9 @@ def check_company(
             asked = " or ".join("/".join(wanted.split()) for wanted in needs.columns)
             said = f"{label} needs the columns {asked}; this data has {'/'.join(columns)}"
             raise ValueError(said if needs.kind == "objective" else f"{said}: give other data, or leave {label} out")
+        for other in hooks.techniques if needs.labels and needs.kind != "objective" else ():
+            if needs_of(other).kind == "objective" and needs_of(other).labels is False:
+                raise ValueError(f"{label} works on tokens, and {_label(other)} predicts none: leave {label} out")
         for hook in needs.needs:
             if not [name for name in hooks.owners(hook) if name != label]:
                 raise ValueError(f"{label} needs a technique that implements {hook}: add one to the run")

@@ -81,6 +81,7 @@ def before_fit(run: Run) -> None:
     """Called once in a run's life, model complete and on its device; never again after a load.
 
     What must survive a load belongs in `run.state[self]`: numbers, text and tensors in dicts and lists.
+    So does a reference, the model as it was: `snapshot(run.model)`, and `swapped(run.model, it)` where it is asked.
 
         @hookimpl
         def before_fit(self, run):
@@ -107,7 +108,9 @@ def batches(run: Run, examples: Sequence[dict[str, Any]]) -> Iterator[Batch] | N
 
     All of a chunk's batches are made before any is trained on, so they may not depend on updates
     between them. `examples` is a `Chunk`: `examples.generators()` gives one seeded generator a row, for
-    masks and samples that repeat whatever the batch size or the number of processes.
+    masks and samples that repeat whatever the batch size or the number of processes; a purpose each gives several a
+    row. It is called in eval mode, without gradients; tensors may be made on the CPU. `Batch(count=…)` says of how
+    many things the loss is the mean, where that is neither labels nor rows.
 
         @hookimpl
         def batches(self, run, examples):
@@ -133,7 +136,13 @@ def compute_loss(model: nn.Module, batch: Batch, output: Output) -> dict[str, Te
     """Turn the output for one batch into a dict of scalars; `"loss"` is the one minimised.
 
     One technique, the objective, answers; wrappers may add terms. Ask `model.loss(output, labels)` or
-    `model.logprobs(output, labels)`: logits then exist only where there is a label.
+    `model.logprobs(output, labels)`: logits then exist only where there is a label, as those of
+    `model.logits(output, labels != IGNORE)` do, (N, V). `batch["labels"]` (B, T) is for objectives that predict tokens,
+    and already beside the outputs: nothing is to be shifted. A technique that cannot do without says
+    `@technique(labels=True)`. `model(**batch.inputs)` is another pass, with other dropout.
+
+    It is called in training and, in eval mode and without gradients, in measuring; a term that is only for training
+    asks `torch.is_grad_enabled()`, for an objective may train in eval mode.
 
         @hookimpl
         def compute_loss(self, model, batch, output):
@@ -146,7 +155,8 @@ def evaluate(run: Run, split: str) -> dict[str, float] | None:
     """Measure the model on a split, in eval mode and without gradients; the answers are merged.
 
     Called at the start, every `Training.evaluate_every` steps, at the end, and by `run.evaluate(split)`.
-    The kernel adds the mean of every scalar of `compute_loss`; `run.losses(split)` has it already.
+    The kernel adds the mean of every scalar of `compute_loss`; `run.losses(split)` has it already. Not so where the
+    model writes its own batches (`on_policy`): what is to be watched is then measured here.
 
         @hookimpl
         def evaluate(self, run, split):

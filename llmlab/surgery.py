@@ -28,7 +28,8 @@ class Wrapper(nn.Module):
     """A module around another one, kept as `base`.
 
     `order` says how far out it sits: 0 for what changes a layer's weight, 1 for what changes its output.
-    Equal orders go by class name. So the list of techniques may come in any order.
+    Equal orders go by class name, the earlier inside. So the list of techniques may come in any order. Ask
+    `unwrap(self)` for the layer's own sizes and weight; what other wrappers add to them is not in there.
     """
 
     order = 1

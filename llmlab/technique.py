@@ -55,6 +55,9 @@ class Needs:
     dropout: bool = True  # False: the model that trains stays in eval mode
     objection: Objection | None = None
     gives: Gives | None = None
+    labels: bool | None = (
+        None  # of an objective, False: it predicts no tokens; of another, True: it needs one that does
+    )
 
     def suits(self, columns: Sequence[str]) -> bool:
         """Whether data with these columns has what it needs."""
@@ -182,6 +185,7 @@ def technique(
     dropout: bool = True,
     objection: Objection | None = None,
     gives: Gives | None = None,
+    labels: bool | None = None,
     api: int = API,
 ) -> Callable[[type[T]], type[T]]:
     """Make a class a technique.
@@ -194,8 +198,9 @@ def technique(
     what it was, and always where it wrote: with dropout it would be another model, so it trains in eval mode.
     `objection`: a function of an instance and a `ModelConfig` that says in half a sentence, after the technique's name,
     why the two cannot work together, or returns None. `gives`: a function of an instance that names the columns it adds
-    to the data's, so that a technique which needs them does not refuse the data. `api`: version of the hooks it was
-    written for; a later one than this kit's is refused with a ValueError.
+    to the data's, so that a technique which needs them does not refuse the data. `labels`: False for an objective whose
+    batches hold no `labels`, since it predicts no tokens; True for another technique that cannot do without them.
+    `api`: version of the hooks it was written for; a later one than this kit's is refused with a ValueError.
     """
     if api > API:
         raise ValueError(f"written for version {api} of the hooks; this llmlab has {API}: upgrade llmlab")
@@ -215,6 +220,7 @@ def technique(
             dropout and not on_policy,
             objection,
             gives,
+            labels,
         )
         return made
 

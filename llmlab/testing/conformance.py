@@ -76,6 +76,9 @@ def each_run(holds: str, way_out: str) -> Callable[[Callable[[Subject, Case], No
                     test(subject, case)
                 except AssertionError as error:
                     raise AssertionError(f"{error} (in the run {case}, {case.family})") from error
+                except Exception as error:
+                    error.add_note(f"in the run {case}, {case.family}")
+                    raise
 
         all_runs.__name__ = test.__name__
         rule(holds, way_out)(all_runs)
@@ -88,6 +91,7 @@ class Subject:
 
     def __init__(self, technique: Any) -> None:
         self.cls: type = technique if isinstance(technique, type) else with_knobs(type(technique), **values(technique))
+        self._refused = False
         self.shipped = self.cls.__module__.startswith("llmlab_plugins.")
 
     @property
@@ -102,16 +106,19 @@ class Subject:
         """
         if self.needs.kind == "objective":
             return [Case(self.cls, family, several=len(self.needs.families) > 1) for family in self.needs.families]
-        found: list[Case] = []
-        said: set[str] = set()
-        for family in self.needs.families:
-            hosts = [case.alone(self.cls) for case in bare() if case.family == family]
-            found += [case for case in hosts if not refusal(case)][:1]
-            said |= {refusal(case) for case in hosts}
+        found: dict[str, Case] = {}
+        said: list[str] = []
+        for case in (host.alone(self.cls) for host in bare() if host.family in self.needs.families):
+            if case.family not in found:
+                said.append(refusal(case))
+                found |= {} if said[-1] else {case.family: case}
         if not found:
             why = f"every run refuses it: {min(said, key=len)}"
-            raise AssertionError(why) if self.needs.objection is None else DoesNotApply(why)
-        return found
+            if self._refused or self.needs.objection is not None:  # it is told once
+                raise DoesNotApply(why)
+            self._refused = True
+            raise AssertionError(why)
+        return list(found.values())
 
 
 def with_knobs(cls: type, **knobs: Any) -> type:

@@ -22,7 +22,7 @@ from llmlab.losses import IGNORE
 from llmlab.technique import hookimpl, knob, technique
 
 
-@technique(kind="extra", families=["decoder", "encoder-decoder"])
+@technique(kind="extra", families=["decoder", "encoder-decoder"], labels=True)
 class Augment:
     """Replace random tokens of the prompts, others in each pass over the data; never one of the response."""
 
@@ -37,8 +37,8 @@ class Augment:
         words = (~tok.special).nonzero().flatten()
         for batch in made:
             name = "source" if "source" in batch.inputs else "tokens"
-            read, labels = batch.inputs[name].clone(), batch.targets.get("labels")  # (B, T)
-            if len(read) != len(examples) or labels is None:
+            read, labels = batch.inputs[name].clone(), batch["labels"]  # (B, T)
+            if len(read) != len(examples):
                 raise ValueError(
                     "Augment.batches: the objective makes no row of labels from each example: leave Augment out"
                 )

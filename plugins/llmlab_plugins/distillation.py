@@ -46,7 +46,7 @@ def _objection(distillation: Any, config: Any) -> str | None:
     return _mismatch(teacher, config) if isinstance(teacher, Transformer) else None
 
 
-@technique(kind="extra", objection=_objection)
+@technique(kind="extra", objection=_objection, labels=True)
 class Distillation:
     """Distillation: learn from a teacher's whole distribution of each next token, beside the token itself."""
 
@@ -79,12 +79,7 @@ class Distillation:
     def _taught(self, run: Any, made: Iterator[Batch]) -> Iterator[Batch]:
         teacher, start = self._teacher(run), run.state[self].get("start", {})
         for batch in (b.to(run.device) for b in made):
-            labels = batch.targets.get("labels")  # (B, T)
-            if labels is None:
-                raise ValueError(
-                    "Distillation.batches: the objective predicts no tokens, and what a teacher thinks is of tokens: "
-                    "leave Distillation out"
-                )
+            labels = batch["labels"]  # (B, T)
             precise = computing(teacher, run.training.precision)
             with naming("Distillation.teacher"), evaluating(teacher), swapped(teacher, start), precise:
                 logits = teacher.logits(teacher(**batch.inputs), labels != IGNORE)  # (N, V)

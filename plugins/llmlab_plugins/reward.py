@@ -34,7 +34,7 @@ class Prompts(list[dict[str, Any]]):
         self.lengths = [max(len(row["prompt"]) + len(answer) for answer in row["answers"]) for row in rows]
 
 
-@technique(kind="objective", columns="prompt chosen rejected", learning_rate=1e-3, base=True)
+@technique(kind="objective", columns="prompt chosen rejected", learning_rate=1e-3, base=True, labels=False)
 class Reward:
     """Reward model: learn from which of two answers people chose."""
 

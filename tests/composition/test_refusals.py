@@ -134,6 +134,22 @@ def test_an_extra_that_an_objective_has_no_use_for(case):
         assert "\n" not in said and case.added[0].__name__ in said and "leave" in said
 
 
+def test_what_works_on_tokens_beside_what_predicts_none(no_work, starts):
+    """Refused before any work, for the reason that the panel greys it for, whichever of the two is chosen first."""
+    silent = [cls for cls in OBJECTIVES if needs_of(cls).labels is False]
+    asking = [cls for cls in EXTRAS if needs_of(cls).labels]
+    assert silent and asking
+    for objective in silent:
+        columns = needs_of(objective).columns[0]
+        lab = Lab(data={columns: DATA[columns]}, start={"decoder": starts["decoder"]}, extras=asking, steps=1)
+        lab.session.choose(needs_of(objective).name)
+        for extra in asking:
+            said = refused([objective, extra], data=DATA[columns], model=starts["decoder"])
+            name = extra.__name__
+            assert said == f"{name} works on tokens, and {objective.__name__} predicts none: leave {name} out"
+            assert lab.session.reason(needs_of(extra).name) == said
+
+
 def test_what_is_not_refused_can_be_made(starts, monkeypatch):
     """Nothing is refused late: whatever no rule forbids becomes a run."""
     for objective in OBJECTIVES:

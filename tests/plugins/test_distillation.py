@@ -343,10 +343,12 @@ def test_a_new_model_cannot_teach_itself():
     assert "\n" not in str(caught.value) and not getattr(caught.value, "__notes__", None)
 
 
-def test_an_objective_without_tokens_is_refused_before_any_step():
+def test_an_objective_without_tokens_is_refused_before_any_work():
     rows = [{"prompt": row["prompt"], "chosen": row["response"], "rejected": " No."} for row in PAIRS]
     run = make(Reward(), Distillation("tiny-gpt"), rows=rows)
-    with pytest.raises(ValueError, match=r"the objective predicts no tokens.*leave Distillation out"):
+    with pytest.raises(
+        ValueError, match=r"Distillation works on tokens, and Reward predicts none: leave Distillation out"
+    ):
         run.fit(progress=False)
     assert run.steps == 0
 
