@@ -22,6 +22,7 @@ from typing import Any
 
 COURSE = Path(__file__).resolve().parents[1] / "course"
 KERNELSPEC = {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}
+CELL_TIME = 150  # seconds after which a cell's reply counts as lost
 MOST = 20  # seconds that the cells of a lesson may take
 SAYS = re.compile(r"\bcells\b[^.]*?\b(\d+) seconds", re.S)  # the time that a lesson's first cell tells
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
@@ -38,11 +39,19 @@ def clean(notebook: Any) -> None:
 
 
 def execute(path: Path) -> Any:
-    """The notebook at `path` after a run, which is not stored. A failing cell raises CellExecutionError."""
+    """The notebook at `path` after a run, which is not stored. A failing cell raises CellExecutionError.
+
+    Now and then a kernel's reply is lost, and the kernel waits as its client does: then there is a second try.
+    """
     import nbformat
+    from nbclient.exceptions import CellTimeoutError
 
     notebook = nbformat.read(path, as_version=4)
-    run(notebook, path.parent)
+    try:
+        run(notebook, path.parent, CELL_TIME)
+    except CellTimeoutError:
+        notebook = nbformat.read(path, as_version=4)
+        run(notebook, path.parent)
     return notebook
 
 

@@ -48,13 +48,14 @@ def press(panel: Panel, name: str) -> float:
 
 
 def choose_stories(panel: Panel) -> None:
+    from playwright.sync_api import expect
+
     panel.field("LoRA").uncheck()
     panel.field("Start from").select_option("random weights")
     panel.field("Data").select_option("stories")  # SFT cannot learn from these, so it gives way
-    expect = panel.at.get_by_role("button", name="● CLM")
-    expect.wait_for()
-    assert panel.at.get_by_role("button", name="○ SFT").is_disabled()
-    assert panel.at.get_by_text("SFT needs the columns").is_visible()
+    panel.at.get_by_role("button", name="● CLM").wait_for()
+    expect(panel.at.get_by_role("button", name="○ SFT")).to_be_disabled()  # each widget is told by itself
+    expect(panel.at.get_by_text("SFT needs the columns")).to_be_visible()
 
 
 def train_lora_and_stop(panel: Panel) -> None:

@@ -345,16 +345,5 @@ def test_a_new_model_cannot_teach_itself():
 
 def test_an_objective_without_tokens_is_refused_before_any_work():
     rows = [{"prompt": row["prompt"], "chosen": row["response"], "rejected": " No."} for row in PAIRS]
-    run = make(Reward(), Distillation("tiny-gpt"), rows=rows)
-    with pytest.raises(
-        ValueError, match=r"Distillation works on tokens, and Reward predicts none: leave Distillation out"
-    ):
-        run.fit(progress=False)
-    assert run.steps == 0
-
-
-def test_a_text_that_the_teacher_cannot_read():
-    short = student(context=16)
-    rows = [row | {"response": row["response"] * 4} for row in PAIRS]
-    with pytest.raises(ValueError, match=r"Distillation\.teacher: .* context of 16"):
-        make(SFT(), Distillation(short), rows=rows).fit(progress=False)
+    with pytest.raises(ValueError, match="works on tokens, and Reward predicts none: leave Distillation out"):
+        make(Reward(), Distillation("tiny-gpt"), rows=rows)

@@ -52,6 +52,19 @@ def test_a_second_refresh_changes_no_byte(tool: ModuleType, tmp_path: Path) -> N
 
 
 @pytest.mark.slow
+def test_a_reply_that_is_lost_is_asked_for_again(
+    tool: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = tmp_path / "first"
+    lost = (
+        f"import pathlib, time\np = pathlib.Path({str(first)!r})\nif not p.exists(): p.touch(); time.sleep(60)\n'here'"
+    )
+    monkeypatch.setattr(tool, "CELL_TIME", 5)
+    [cell] = tool.execute(notebook(tmp_path / "lesson.ipynb", [lost])).cells
+    assert cell.outputs[0].data["text/plain"] == "'here'"
+
+
+@pytest.mark.slow
 def test_times_are_those_of_the_cells_and_are_not_stored(
     tool: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
